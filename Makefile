@@ -1,0 +1,41 @@
+# Every target sets up what it needs: a fresh clone needs only python3 (3.11-3.13) and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+REPORT ?=
+KEEP ?=
+KAFKA ?=
+VAR ?= var
+
+# one BLAS/OMP thread: parallelism is ours
+export OPENBLAS_NUM_THREADS := 1
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+.PHONY: setup demo test lint typing kafka clean help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+
+setup: $(STAMP)  ## virtual environment from the hashed lock
+$(STAMP): requirements/dev.lock requirements/bootstrap.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+lint: setup  ## ruff and import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+typing: setup  ## strict mypy
+	$(BIN)/mypy
+
+test: setup  ## unit, contract and integration tests
+	$(BIN)/python -m pytest -q
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) $(VAR) .numba_cache

@@ -1,0 +1,1 @@
+"""LSST alert packets: schema, cutouts, and the codec from catalog rows to framed Avro bytes and back."""
