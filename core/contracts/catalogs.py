@@ -161,5 +161,5 @@ EPHEMERIS: Final = np.dtype(
         ("ephVmag", "<f4"),
     ]
 )
-"""Ephemerides as the mpSky service gives them: Chebyshev coefficients (increasing degree; time scaled to [-1, 1] between
-start and end) of barycentric x, y, z [AU, ICRS axes] of the object, light time included, and of the observer."""
+"""Ephemerides as the mpSky service gives them: Chebyshev coefficients (increasing degree; time scaled to [-1, 1]
+between start and end) of barycentric x, y, z [AU, ICRS axes] of the object, light time included, and of the observer."""

@@ -59,12 +59,12 @@ class PsfModel:
     def at(self, x: float, y: float) -> Float32:
         """(k, k) image at pixel (x, y), unit sum, centered on its central pixel."""
         image = np.tensordot(polynomial_terms(x, y, self.shape, self.order), self.coefficients, axes=1)
-        return (image / image.sum()).astype(np.float32)
+        return np.asarray(image / image.sum(), np.float32)
 
     def at_many(self, x: ArrayLike, y: ArrayLike) -> Float32:
         """(n, k, k) images at n pixels, each of unit sum."""
         images = np.tensordot(polynomial_terms(x, y, self.shape, self.order), self.coefficients, axes=1)
-        return (images / images.sum(axis=(-2, -1), keepdims=True)).astype(np.float32)
+        return np.asarray(images / images.sum(axis=(-2, -1), keepdims=True), np.float32)
 
     def center(self) -> Float32:
         """Image at the middle of the detector."""

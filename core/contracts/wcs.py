@@ -18,14 +18,14 @@ def _no_terms() -> Float64:
 
 def _polynomial(coefficients: Float64, u: Float64, v: Float64) -> Float64:
     """Sum of ``coefficients[p, q] * u**p * v**q``."""
-    return np.polynomial.polynomial.polyval2d(u, v, coefficients)
+    return np.asarray(np.polynomial.polynomial.polyval2d(u, v, coefficients), np.float64)
 
 
 def _polynomial_gradient(coefficients: Float64, u: Float64, v: Float64) -> tuple[Float64, Float64]:
     if coefficients.shape[0] < 2:
         return np.zeros_like(u), np.zeros_like(u)
-    du = np.polynomial.polynomial.polyder(coefficients, axis=0)
-    dv = np.polynomial.polynomial.polyder(coefficients, axis=1)
+    du = np.asarray(np.polynomial.polynomial.polyder(coefficients, axis=0), np.float64)
+    dv = np.asarray(np.polynomial.polynomial.polyder(coefficients, axis=1), np.float64)
     return _polynomial(du, u, v), _polynomial(dv, u, v)
 
 
@@ -184,4 +184,4 @@ def separation_arcsec(ra1: ArrayLike, dec1: ArrayLike, ra2: ArrayLike, dec2: Arr
     """Great-circle separation [arcsec] of ICRS positions [deg], by the haversine (exact for small angles)."""
     ra1_, dec1_, ra2_, dec2_ = (np.radians(np.asarray(v, np.float64)) for v in (ra1, dec1, ra2, dec2))
     half = np.sin((dec2_ - dec1_) / 2) ** 2 + np.cos(dec1_) * np.cos(dec2_) * np.sin((ra2_ - ra1_) / 2) ** 2
-    return np.degrees(2 * np.arcsin(np.sqrt(half))) * 3600.0
+    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(half))) * 3600.0, np.float64)
