@@ -25,7 +25,7 @@ _LEADING_ZEROS: Final = np.array([8] + [8 - i.bit_length() for i in range(1, 256
 
 
 @kernel
-def _word(data: UInt8, position: int) -> np.uint64:
+def _word(data: UInt8, position: np.int64) -> np.uint64:
     """Four bytes as a big-endian number."""
     return (
         (np.uint64(data[position]) << np.uint64(24))
@@ -36,7 +36,7 @@ def _word(data: UInt8, position: int) -> np.uint64:
 
 
 @kernel
-def _decode_tile(data: UInt8, start: int, size: int, block: int, out: Int32) -> int:
+def _decode_tile(data: UInt8, start: np.int64, size: np.int64, block: int, out: Int32) -> int:
     """One tile of four-byte pixels. ``bits`` holds ``n_bits`` bits not yet used, the next one on top."""
     if size < 4:
         return TILE_CORRUPT
@@ -45,7 +45,7 @@ def _decode_tile(data: UInt8, start: int, size: int, block: int, out: Int32) -> 
     # A valid stream never needs a word that begins further out.
     end = start + size + 3
     bits = np.uint64(0)
-    n_bits = 0
+    n_bits = np.int64(0)
     i = 0
     while i < out.size:
         stop = min(i + block, out.size)
@@ -63,7 +63,7 @@ def _decode_tile(data: UInt8, start: int, size: int, block: int, out: Int32) -> 
                 out[i] = last
                 i += 1
             continue
-        width = 32 if split == _RAW else split
+        width = np.int64(32) if split == _RAW else split
         while i < stop:
             value = np.uint64(0)
             if split != _RAW:
@@ -76,7 +76,7 @@ def _decode_tile(data: UInt8, start: int, size: int, block: int, out: Int32) -> 
                         position += 4
                         n_bits += 32
                     run = np.int64(_LEADING_ZEROS[bits >> np.uint64(56)])
-                    used = min(run + 1, 8)
+                    used = run + 1 if run < 8 else run
                     bits <<= np.uint64(used)
                     n_bits -= used
                     value += np.uint64(run)

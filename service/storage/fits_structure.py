@@ -41,7 +41,7 @@ class Hdu:
 
 def broken(message: str, **context: object) -> UnusableDataError:
     """The error of a raw file that is a FITS file but cannot be read."""
-    return UnusableDataError(message, outcome=Outcome.BAD_RAW, **context)
+    return UnusableDataError(message, outcome=Outcome.BAD_RAW, code=None, **context)
 
 
 def read_structure(content: memoryview, max_hdus: int) -> list[Hdu]:

@@ -59,15 +59,15 @@ def read_raw(
     such file yet, or unreadable).
     """
     content, n_bytes = _load(resolve_uri(uri, limits.root), limits, workspace)
-    if expected_sha256 is not None and hashlib.sha256(content[:n_bytes]).hexdigest() != expected_sha256.lower():
+    if expected_sha256 is not None and hashlib.sha256(content[:n_bytes].data).hexdigest() != expected_sha256.lower():
         raise broken("the file's digest is not the announced one", expected=expected_sha256)
-    hdus = read_structure(memoryview(content)[:n_bytes], max_hdus=_max_hdus(camera, limits))
+    hdus = read_structure(content.data[:n_bytes], max_hdus=_max_hdus(camera, limits))
     visit_info = read_visit_info(hdus[0], camera, limits)
     segments = _find_segments(hdus, camera.detectors[visit_info.detector])
     shape = (len(segments), *camera.detectors[visit_info.detector].amplifiers[0].raw_shape)
     pixels = workspace.array("raw.segments", shape, np.int32)
     for hdu, out in zip(segments, pixels, strict=True):
-        read_segment(hdu, content, out)  # type: ignore[arg-type]
+        read_segment(hdu, content, out)
     return RawExposure(visit_info=visit_info, segments=pixels)  # type: ignore[arg-type]
 
 
@@ -127,7 +127,7 @@ def _load(path: Path, limits: RawLimits, workspace: Workspace) -> tuple[UInt8, i
             capacity = -(-(n_bytes + READ_AHEAD) // (1 << 22)) << 22
             content: UInt8 = workspace.array("raw.file", (capacity,), np.uint8)  # type: ignore[assignment]
             n_read = 0
-            while n_read < n_bytes and (n := file.readinto(memoryview(content)[n_read:n_bytes])):
+            while n_read < n_bytes and (n := file.readinto(content.data[n_read:n_bytes])):
                 n_read += n
     except OSError as error:
         raise TransientError("the raw cannot be read", code="raw_unreadable", path=str(path)) from error

@@ -89,11 +89,13 @@ def _tile_places(hdu: Hdu, content: UInt8, n_tiles: int) -> tuple[Int64, Int64]:
     """First byte in the file and length of every tile, from the table's descriptors."""
     row_bytes, n_rows = hdu.integer("NAXIS1"), hdu.integer("NAXIS2")
     form = hdu.cards.get("TFORM1", "").lstrip("1")
-    dtype = {"PB": np.dtype(">i4"), "QB": np.dtype(">i8")}.get(form[:2])
+    width = {"PB": 4, "QB": 8}.get(form[:2])
     is_plain = hdu.integer("TFIELDS") == 1 and hdu.cards.get("TTYPE1") == "COMPRESSED_DATA"
-    if dtype is None or not is_plain or row_bytes != 2 * dtype.itemsize or n_rows != n_tiles:
+    if width is None or not is_plain or row_bytes != 2 * width or n_rows != n_tiles:
         raise broken("the table of compressed tiles has another layout", hdu=hdu.name)
-    table = content[hdu.data_start : hdu.data_start + row_bytes * n_rows].view(dtype).reshape(n_rows, 2)
+    table = (
+        content[hdu.data_start : hdu.data_start + row_bytes * n_rows].view(np.dtype(f">i{width}")).reshape(n_rows, 2)
+    )
     size, offset = table.astype(np.int64).T
     heap = hdu.data_start + hdu.integer("THEAP", row_bytes * n_rows)
     heap_bytes = hdu.data_start + hdu.data_size - heap
