@@ -26,12 +26,13 @@ _LEADING_ZEROS: Final = np.array([8] + [8 - i.bit_length() for i in range(1, 256
 
 @kernel
 def _word(data: UInt8, position: np.int64) -> np.uint64:
-    """Four bytes as a big-endian number."""
+    """Four bytes as a big-endian number. Unsigned indices: a signed one costs a test for wrapping a byte."""
+    i = np.uint64(position)
     return (
-        (np.uint64(data[position]) << np.uint64(24))
-        | (np.uint64(data[position + 1]) << np.uint64(16))
-        | (np.uint64(data[position + 2]) << np.uint64(8))
-        | np.uint64(data[position + 3])
+        (np.uint64(data[i]) << np.uint64(24))
+        | (np.uint64(data[i + np.uint64(1)]) << np.uint64(16))
+        | (np.uint64(data[i + np.uint64(2)]) << np.uint64(8))
+        | np.uint64(data[i + np.uint64(3)])
     )
 
 

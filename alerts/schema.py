@@ -1,0 +1,56 @@
+"""The LSST alert schema, as the ``lsst-alert-packet`` package publishes it; parsed once a process."""
+
+import json
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from fastavro.schema import load_schema
+
+from core.errors import ConfigurationError
+
+MAJOR: Final = 11
+MINOR: Final = 1
+SCHEMA_ID: Final = 100 * MAJOR + MINOR
+"""Id on the wire and in schema registries (the survey's rule: major, then two digits of minor)."""
+
+NAMESPACE: Final = f"lsst.v{MAJOR}_{MINOR}"
+
+NEVER_MEASURED: Final[dict[str, frozenset[str]]] = {
+    "diaSource": frozenset({"parentDiaSourceId", "timeWithdrawnMjdTai"}),
+    "diaForcedSource": frozenset({"timeWithdrawnMjdTai"}),
+    "mpc_orbits": frozenset({"mpc_orb_jsonb"}),
+}
+"""Columns this pipeline always sends as null: peaks of one footprint have no parent row, and an alert is sent before
+anything can be withdrawn."""
+
+
+def schema_folder() -> Path:
+    """Folder of the schema's ``.avsc`` files."""
+    # Looked up, not imported: the package's own modules pull in a web client.
+    spec = find_spec("lsst.alert.packet")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigurationError("lsst-alert-packet is not installed", code="no_alert_schema")
+    return Path(next(iter(spec.submodule_search_locations))) / "schema" / str(MAJOR) / str(MINOR)
+
+
+@cache
+def alert_schema() -> Any:
+    """The parsed schema of an alert, its records nested."""
+    return load_schema(schema_folder() / f"{NAMESPACE}.alert.avsc")
+
+
+@cache
+def schema_json() -> str:
+    """The whole alert schema as one JSON text, for registries and file headers."""
+    return json.dumps(_published(alert_schema()), separators=(",", ":"))
+
+
+def _published(schema: Any) -> Any:
+    """The schema without what the parser added."""
+    if isinstance(schema, list):
+        return [_published(item) for item in schema]
+    if isinstance(schema, dict):
+        return {key: _published(value) for key, value in schema.items() if not key.startswith("__")}
+    return schema
