@@ -1,0 +1,307 @@
+"""One detector-visit from raw segments to catalogs: orders the stages, times them, watches the deadline.
+
+Two halves. :meth:`Pipeline.measure` goes from pixels to association; the caller then claims the new objects it names
+(one call to a shared store, so that two visits of one field at one instant do not make an object twice) and hands the
+answered ids to :meth:`Pipeline.finish`, which does forced photometry, objects and cutouts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.camera import Camera
+from core.config import PipelineConfig
+from core.contracts.bundle import Bundle, History
+from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, SS_SOURCE, Catalog, empty_catalog
+from core.contracts.exposure import DifferenceImage, Exposure, Frame, RawExposure, Template, VisitInfo, WarpedTemplate
+from core.contracts.results import Association, DetectorResult, SkyCheck
+from core.errors import Outcome, RejectedInputError, UnusableDataError
+from core.flags import UNCLAIMED
+from core.stages.associate import Claims, apply_claims, associate, check_new_objects, new_object_claims
+from core.stages.astrometry import Astrometry, fit_wcs
+from core.stages.background import subtract_background
+from core.stages.cosmic_rays import find_cosmic_rays
+from core.stages.cutouts import cut_stamps
+from core.stages.detect import detect
+from core.stages.features import update_objects
+from core.stages.flag_cuts import flag_cuts
+from core.stages.forced import force_photometry, forced_targets
+from core.stages.isr import isr
+from core.stages.measure import ProcessingStamp, measure
+from core.stages.merge_history import merge_history
+from core.stages.photometry import apply_zero_point, fit_zero_point
+from core.stages.pointing import predict_wcs
+from core.stages.psf import PsfFit, fit_psf
+from core.stages.reliability import score
+from core.stages.sky_sources import check_sky
+from core.stages.solar_system import describe
+from core.stages.sources import detect_sources
+from core.stages.subtract import subtract
+from core.stages.template import warp_template
+from core.stopwatch import Clock, Stopwatch
+from core.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subtraction:
+    """What the second half needs of a visit that has a template."""
+
+    template: WarpedTemplate
+    difference: DifferenceImage
+    sources: Catalog
+    association: Association
+    claims: Claims
+    history: History
+    ephemerides: Catalog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstHalf:
+    """A detector-visit between its halves. Frames live in the pipeline's workspace: valid until the next visit."""
+
+    outcome: Outcome
+    exposure: Exposure
+    sources: Catalog
+    """SOURCE rows of the science image [nJy]."""
+    subtraction: Subtraction | None
+    """None where the sky has no template."""
+    stamp: ProcessingStamp
+    counts: dict[str, int]
+    summary: dict[str, float]
+    stopwatch: Stopwatch
+
+    @property
+    def claims(self) -> Claims | None:
+        """New objects to be claimed, if any stage got that far."""
+        return self.subtraction.claims if self.subtraction else None
+
+
+class Pipeline:
+    """Runs detector-visits of one camera, one at a time, in buffers it owns."""
+
+    def __init__(self, camera: Camera, config: PipelineConfig, clock: Clock) -> None:
+        self.camera = camera
+        self.config = config
+        self.workspace = Workspace()
+        self._clock = clock
+
+    def measure(
+        self,
+        raw: RawExposure,
+        bundle: Bundle,
+        tail: Callable[[], History | None],
+        remaining_s: Callable[[], float],
+        time_processed_mjd_tai: float,
+        stopwatch: Stopwatch | None = None,
+    ) -> FirstHalf:
+        """From raw segments to associated DIASources and the claims of new objects.
+
+        Parameters
+        ----------
+        tail : gives what was appended to the history since the bundle was made, None where it cannot be had;
+            called once, after the pixels are done.
+        remaining_s : seconds left of the clock; below ``optional_work_s`` optional fits are dropped.
+        time_processed_mjd_tai : take-up time, stamped on the catalogs.
+        stopwatch : continued, if the caller timed something before (the reading of the raw).
+
+        Raises :class:`UnusableDataError` with the outcome where the data cannot give alerts.
+        """
+        watch = stopwatch or Stopwatch(self._clock)
+        stamp = ProcessingStamp(release=self.config.release, time_processed_mjd_tai=time_processed_mjd_tai)
+        exposure, sources, summary = self._calibrated(raw, bundle, watch)
+        warped = self._warped(bundle.template, exposure, watch)
+        first = FirstHalf(
+            outcome=Outcome.NO_TEMPLATE,
+            exposure=exposure,
+            sources=sources,
+            subtraction=None,
+            stamp=stamp,
+            counts={"n_detected": 0, "n_flagged": 0},
+            summary=summary,
+            stopwatch=watch,
+        )
+        if warped is None:
+            return first
+        return self._subtracted(first, warped, bundle, tail, remaining_s)
+
+    def finish(self, first: FirstHalf, claimed_ids: NDArray[np.int64] | None = None) -> DetectorResult:
+        """Forced photometry, objects, solar-system rows and cutouts; ``claimed_ids`` answer ``first.claims``."""
+        watch, visit_info = first.stopwatch, first.exposure.visit_info
+        done = first.subtraction
+        if done is None:
+            return _without_alerts(first)
+        with watch.stage("forced"):
+            answered = done.claims.proposed_id if claimed_ids is None else claimed_ids
+            sources = apply_claims(done.sources, done.association, done.history, done.claims, answered)
+            targets = forced_targets(sources, done.history, first.exposure, self.config.forced)
+            forced = force_photometry(done.difference, first.exposure, targets, first.stamp)
+        with watch.stage("features"):
+            objects, object_index = update_objects(sources, forced, done.history, visit_info)
+            ss_sources = describe(sources, done.association, done.ephemerides, visit_info)
+        with watch.stage("cutouts"):
+            cutouts = cut_stamps(done.difference, first.exposure, done.template, sources)
+        return DetectorResult(
+            outcome=Outcome.ALERTS,
+            dia_sources=sources,
+            dia_objects=objects,
+            dia_forced_sources=forced,
+            ss_sources=ss_sources,
+            object_index=object_index,
+            cutouts=cutouts,
+            counts=first.counts,
+            summary=first.summary,
+            timings=watch.timings,
+        )
+
+    def _calibrated(
+        self, raw: RawExposure, bundle: Bundle, watch: Stopwatch
+    ) -> tuple[Exposure, Catalog, dict[str, float]]:
+        """Science exposure [nJy] with PSF, WCS and zero point; its sources [nJy]; figures of the image."""
+        info, config, workspace = raw.visit_info, self.config, self.workspace
+        detector = self.camera.detectors.get(info.detector)
+        if detector is None:
+            raise RejectedInputError("the camera has no such detector", code="bad_detector", detector=info.detector)
+        fwhm_pix = config.expected_fwhm_arcsec / self.camera.pixel_scale_arcsec
+        with watch.stage("isr"):
+            frame = isr(raw, bundle.calibrations, detector, workspace, config.isr)
+        with watch.stage("background"):
+            background = subtract_background(frame, workspace, config.background)
+        with watch.stage("cosmic_rays"):
+            n_cosmic_ray_pixels = find_cosmic_rays(frame, fwhm_pix, workspace, config.cosmic_rays)
+        with watch.stage("detect_sources"):
+            found = detect_sources(frame, fwhm_pix, workspace, config.sources)
+        with watch.stage("psf"):
+            fit = fit_psf(frame, found, workspace, config.psf)
+        with watch.stage("astrometry"):
+            predicted = predict_wcs(self.camera, info.detector, info.ra_deg, info.dec_deg, info.rot_sky_deg)
+            astrometry = fit_wcs(fit.sources, bundle.reference_stars, predicted, info, frame.shape, config.astrometry)
+        with watch.stage("photometry"):
+            exposure = self._photometered(frame, fit, astrometry, bundle.reference_stars, info)
+        scale = exposure.photo_calib.njy_per_electron
+        sources = fit.sources.copy()
+        for name in ("psfFlux", "psfFluxErr", "apFlux", "apFluxErr", "peak"):
+            sources[name] *= scale
+        summary = {
+            "sky_level_electron": float(background.level),
+            "sky_sigma_electron": float(background.sigma),
+            "n_cosmic_ray_pixels": float(n_cosmic_ray_pixels),
+            "n_sources": float(sources.size),
+            "n_psf_stars": float(fit.n_stars),
+            "psf_fwhm_arcsec": fit.psf.fwhm_pix() * exposure.wcs.pixel_scale_arcsec,
+            "n_astrometry_stars": float(astrometry.n_stars),
+            "astrometry_rms_mas": float(astrometry.rms_mas),
+            "zero_point_mag": exposure.photo_calib.zero_point_mag,
+            "zero_point_error_mag": 1.0857 * exposure.photo_calib.relative_error,
+        }
+        return exposure, sources, summary
+
+    def _photometered(
+        self, frame: Frame, fit: PsfFit, astrometry: Astrometry, reference_stars: Catalog, info: VisitInfo
+    ) -> Exposure:
+        photo_calib = fit_zero_point(fit.sources, reference_stars, astrometry.pairs, info.band, self.config.photometry)
+        apply_zero_point(frame, photo_calib)
+        return Exposure(frame=frame, psf=fit.psf, wcs=astrometry.wcs, photo_calib=photo_calib, visit_info=info)
+
+    def _warped(self, template: Template | None, exposure: Exposure, watch: Stopwatch) -> WarpedTemplate | None:
+        """The template on the science grid, or None where too little of the detector has one."""
+        if template is None:
+            return None
+        with watch.stage("template"):
+            try:
+                warped = warp_template(
+                    template, exposure.wcs, exposure.frame.shape, self.workspace, self.config.template
+                )
+            except UnusableDataError as error:
+                if error.outcome is Outcome.NO_TEMPLATE:
+                    return None
+                raise
+        return warped if warped.coverage >= self.config.min_template_coverage else None
+
+    def _subtracted(
+        self,
+        first: FirstHalf,
+        warped: WarpedTemplate,
+        bundle: Bundle,
+        tail: Callable[[], History | None],
+        remaining_s: Callable[[], float],
+    ) -> FirstHalf:
+        config, workspace, watch, exposure = self.config, self.workspace, first.stopwatch, first.exposure
+        info = exposure.visit_info
+        with watch.stage("subtract"):
+            difference = subtract(exposure, warped, first.sources, workspace, config.subtract)
+        with watch.stage("detect"):
+            detections = detect(difference, workspace, config.detect)
+        with watch.stage("measure"):
+            is_optional_done = remaining_s() > config.optional_work_s
+            measure_config = config.measure
+            if not is_optional_done:
+                measure_config = replace(measure_config, is_dipole_fitted=False, is_trail_fitted=False)
+            measured = measure(difference, exposure, warped, detections, workspace, measure_config, first.stamp)
+            cuts = flag_cuts(measured, config.flag_cuts)
+            kept = score(measured.take(cuts.is_kept))
+            sky = check_sky(difference, info, config.sky)
+        with watch.stage("associate"):
+            appended = tail()
+            history = merge_history(bundle.history, appended or _empty_history(), info)
+            association = associate(kept.sources, history, bundle.ephemerides, info, config.associate)
+            check_new_objects(association, config.associate)
+            claims = new_object_claims(kept.sources, association, config.associate)
+        counts = {
+            "n_detected": int(detections.y.size),
+            "n_flagged": int(detections.y.size - kept.sources.size),
+            **{f"cut_{name}": number for name, number in cuts.counts.items()},
+            "optional_dropped": int(not is_optional_done),
+        }
+        return replace(
+            first,
+            outcome=Outcome.ALERTS,
+            subtraction=Subtraction(
+                template=warped,
+                difference=difference,
+                sources=kept.sources,
+                association=association,
+                claims=claims,
+                history=history,
+                ephemerides=bundle.ephemerides,
+            ),
+            counts=counts,
+            summary=first.summary | _difference_summary(difference, warped, sky),
+        )
+
+
+def _difference_summary(difference: DifferenceImage, warped: WarpedTemplate, sky: SkyCheck) -> dict[str, float]:
+    claimed = (difference.frame.mask & np.uint16(UNCLAIMED)) == 0
+    return {
+        "template_coverage": warped.coverage,
+        "kernel_sum": difference.kernel_sum,
+        "variance_scale": difference.variance_scale,
+        "is_science_convolved": float(difference.is_science_convolved),
+        "sky_pull_mean": sky.mean,
+        "sky_pull_sd": sky.sd,
+        "masked_fraction": 1.0 - float(np.count_nonzero(claimed)) / claimed.size,
+    }
+
+
+def _empty_history() -> History:
+    return History(
+        dia_objects=empty_catalog(DIA_OBJECT, 0),
+        dia_sources=empty_catalog(DIA_SOURCE, 0),
+        dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
+    )
+
+
+def _without_alerts(first: FirstHalf) -> DetectorResult:
+    return DetectorResult(
+        outcome=first.outcome,
+        dia_sources=empty_catalog(DIA_SOURCE, 0),
+        dia_objects=empty_catalog(DIA_OBJECT, 0),
+        dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
+        ss_sources=empty_catalog(SS_SOURCE, 0),
+        object_index=np.zeros(0, np.int64),
+        cutouts=None,
+        counts=first.counts,
+        summary=first.summary,
+        timings=first.stopwatch.timings,
+    )
