@@ -126,10 +126,11 @@ class _Previous:
         usable = np.isin(history["diaObjectId"], objects[objects != NULL_LONG])
         usable &= (history["midpointMjdTai"] >= midpoint - HISTORY_DAYS) & (history["midpointMjdTai"] < midpoint)
         usable &= np.isnan(history["timeWithdrawnMjdTai"])
-        rows = history[usable]
-        self._rows = encode_catalog(table, rows)
-        self._first = np.searchsorted(rows["diaObjectId"], objects, "left")
-        self._stop = np.searchsorted(rows["diaObjectId"], objects, "right")
+        rows = np.flatnonzero(usable)
+        self._rows = encode_catalog(table, history, rows)
+        owner = history["diaObjectId"][rows]
+        self._first = np.searchsorted(owner, objects, "left")
+        self._stop = np.searchsorted(owner, objects, "right")
         self._stop[objects == NULL_LONG] = 0
         self._first[objects == NULL_LONG] = 0
 

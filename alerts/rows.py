@@ -38,14 +38,16 @@ class EncodedRows:
         return f"{self.table}.{TABLES[self.table][self.bad_column[i]].name}"
 
 
-def encode_catalog(table: str, rows: Catalog) -> EncodedRows:
-    """Encode all rows of a catalog whose dtype is that of the schema record ``table``; about 0.5 µs a row."""
-    plan, bound = _plan(table, rows.dtype)
+def encode_catalog(table: str, catalog: Catalog, rows: NDArray[np.int64] | None = None) -> EncodedRows:
+    """Encode rows (default: all) of a catalog of the schema record ``table``; about 0.6 µs a row."""
+    plan, bound = _plan(table, catalog.dtype)
+    if rows is None:
+        rows = np.arange(catalog.size)
     out = np.empty(rows.size * bound, np.uint8)
     starts = np.zeros(rows.size + 1, np.int64)
     bad = np.empty(rows.size, np.int32)
-    memory = np.ascontiguousarray(rows).view(np.uint8)
-    encode_rows(memory, rows.size, rows.itemsize, plan, out, starts[1:], bad)
+    memory = np.ascontiguousarray(catalog).view(np.uint8)
+    encode_rows(memory, rows, catalog.itemsize, plan, out, starts[1:], bad)
     n_good = np.concatenate([[0], np.cumsum(bad == ROW_OK)])
     return EncodedRows(
         table=table, content=out.data[: starts[-1]], starts=starts, bad_column=bad, n_good=n_good.astype(np.int64)

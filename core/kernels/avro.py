@@ -172,7 +172,7 @@ def _encode_row(data: UInt8, row: np.int64, plan: Int32, out: UInt8, position: n
 
 
 @kernel
-def encode_rows(data: UInt8, n_rows: int, row_bytes: int, plan: Int32, out: UInt8, end: Int64, bad: Int32) -> None:
+def encode_rows(data: UInt8, rows: Int64, row_bytes: int, plan: Int32, out: UInt8, end: Int64, bad: Int32) -> None:
     """Encode rows of a structured array as Avro records, one after the other.
 
     A nullable column whose value is the null of :mod:`core.contracts.catalogs`, or not finite, is written as null. A
@@ -180,15 +180,16 @@ def encode_rows(data: UInt8, n_rows: int, row_bytes: int, plan: Int32, out: UInt
 
     Parameters
     ----------
-    data : (n_rows * row_bytes,) uint8: the array's memory.
+    data : uint8, the array's memory, ``row_bytes`` a row.
+    rows : (n_rows,) int64: which rows, in the order wanted.
     plan : (n_columns, 4) int32 from :func:`plan_rows`.
     out : output, at least n_rows times the plan's bound [byte].
     end : (n_rows,) int64 output: the byte behind each row.
     bad : (n_rows,) int32 output: the first column that cannot be written, or ROW_OK.
     """
     position = np.int64(0)
-    for r in range(n_rows):
-        behind, column = _encode_row(data, np.int64(r) * row_bytes, plan, out, position)
+    for r in range(rows.size):
+        behind, column = _encode_row(data, rows[r] * row_bytes, plan, out, position)
         bad[r] = column
         if column == ROW_OK:
             position = behind
