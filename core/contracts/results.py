@@ -15,6 +15,49 @@ Float32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """Sky that was subtracted from a frame [e-]."""
+
+    level: float
+    """Median of the mesh [e-/pixel]."""
+    sigma: float
+    """Median noise of a source-free pixel [e-]."""
+    mesh: Float32
+    """(n_cells_y, n_cells_x) sky at the cells' centers [e-/pixel]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PsfFit:
+    """PSF of the science frame and the sources fitted with it."""
+
+    psf: PsfModel
+    sources: Catalog
+    """:data:`core.contracts.catalogs.SOURCE` rows with PSF positions and fluxes, brightest first."""
+    n_stars: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchedPairs:
+    """Rows of the sources and of the reference catalog that are the same star, one to one."""
+
+    source_index: NDArray[np.int64]
+    reference_index: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Astrometry:
+    """Solved WCS with the stars that made it."""
+
+    wcs: Wcs
+    pairs: MatchedPairs
+    """All matches after the fit, not only the stars used in it."""
+    n_stars: int
+    """Stars kept in the fit."""
+    rms_mas: float
+    """Robust hold-out residual per axis of the stars in the fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Characterization:
     """Background-subtracted science frame's sources and PSF (the frame itself is changed in place) [e-]."""
 
