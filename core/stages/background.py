@@ -1,0 +1,86 @@
+"""Sky background: a mesh of clipped modes, subtracted by bicubic interpolation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import median_filter
+
+from core.contracts.exposure import Frame
+from core.contracts.results import Background
+from core.errors import Outcome, UnusableDataError
+from core.flags import Mask
+from core.kernels.background import mesh_statistics, subtract_mesh
+from core.workspace import Workspace
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundConfig:
+    """How the sky is estimated."""
+
+    cell_size_pix: int = 128
+    filter_cells: int = 3
+    """Median filter over the mesh, so that a bright galaxy does not dig a ring around itself; 1 is off."""
+    min_good_fraction: float = 0.3
+    """Cells with fewer usable pixels take their neighbours' sky."""
+    row_step: int = 2
+    """Every such row goes into the statistics."""
+    ignored_planes: Mask = Mask.BAD | Mask.SAT | Mask.NODATA | Mask.CR
+
+
+def subtract_background(frame: Frame, workspace: Workspace, config: BackgroundConfig) -> Background:
+    """Subtract the sky from ``frame.image`` in place; the variance becomes that of the expected sky under noise.
+
+    Works in any unit. About 0.07 s CPU for a full detector.
+
+    Raises ``UnusableDataError`` (bad_raw) where no cell has enough usable pixels.
+    """
+    ny, nx = frame.shape
+    n_cells = tuple(max(round(n / config.cell_size_pix), 1) for n in (ny, nx))
+    edges_y, edges_x = (
+        np.linspace(0, n, c + 1).round().astype(np.int64) for n, c in zip((ny, nx), n_cells, strict=True)
+    )
+    level: Float32 = workspace.array("background.level", n_cells)  # type: ignore[assignment]
+    sigma: Float32 = workspace.array("background.sigma", n_cells)  # type: ignore[assignment]
+    skip = np.uint16(config.ignored_planes)
+    fraction = config.min_good_fraction
+    mesh_statistics(frame.image, frame.mask, edges_y, edges_x, skip, config.row_step, fraction, level, sigma)
+    if not np.isfinite(level).any():
+        raise UnusableDataError("no sky to be seen", outcome=Outcome.BAD_RAW)
+    mesh = _filled(level)
+    if config.filter_cells > 1:
+        mesh = median_filter(mesh, size=config.filter_cells, mode="nearest")
+    median_sigma = float(np.nanmedian(sigma))
+    subtract_mesh(frame.image, frame.variance, frame.mask, _extended(mesh), max(median_sigma, 1e-6))
+    return Background(level=float(np.median(mesh)), sigma=median_sigma, mesh=mesh)
+
+
+def _filled(level: Float32) -> Float32:
+    """NaN cells take the mean of their known neighbours, ring by ring."""
+    mesh = level.copy()
+    while (missing := ~np.isfinite(mesh)).any():
+        padded = np.pad(mesh, 1, constant_values=np.nan)
+        around = np.stack(
+            [padded[dy : dy + mesh.shape[0], dx : dx + mesh.shape[1]] for dy in range(3) for dx in range(3)]
+        )
+        known = np.isfinite(around)
+        n = known.sum(axis=0)
+        mean = np.where(known, around, 0).sum(axis=0) / np.maximum(n, 1)
+        mesh = np.where(missing & (n > 0), mean, mesh).astype(np.float32)
+    return mesh
+
+
+def _extended(mesh: Float32) -> Float32:
+    """Two more cells on every side, extrapolated linearly."""
+    if min(mesh.shape) == 1:
+        return np.pad(mesh, 2, mode="edge")
+    return np.ascontiguousarray(
+        np.pad(mesh, 2, mode="reflect", reflect_type="odd") if min(mesh.shape) > 2 else _linear(mesh)
+    )
+
+
+def _linear(mesh: Float32) -> Float32:
+    once = np.pad(mesh, 1, mode="reflect", reflect_type="odd")
+    return np.asarray(np.pad(once, 1, mode="reflect", reflect_type="odd"), np.float32)
