@@ -1,0 +1,115 @@
+"""Between the log's contract and the Redis protocol: connections, keys, records, errors."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+import msgpack
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from core.errors import ConfigurationError
+from service.log.contract import LogUnavailable, Message, Record
+from service.log.redis_scripts import PREFIX
+
+Client: TypeAlias = Any
+"""A ``redis.Redis``; its replies are untyped bytes in any case."""
+_errors: Any = redis.exceptions
+LOST_REPLY: Final = (_errors.ConnectionError, _errors.TimeoutError, OSError)
+"""Errors after which it is not known whether the server did what was asked."""
+MAX_BLOCK_S: Final = 2.0
+"""Longest wait in one blocking read, well below the reply's time-out."""
+
+
+def connect(url: str, timeout_s: float) -> Client:
+    """Client that never sends a command twice on its own: by default redis-py does, after a lost reply."""
+    make: Any = redis.Redis.from_url
+    return make(
+        url, protocol=2, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+    )
+
+
+@contextmanager
+def unavailable(action: str) -> Iterator[None]:
+    """Turn the client's errors into LogUnavailable; programming errors (wrong type, script error) pass."""
+    try:
+        yield
+    except (*LOST_REPLY, _errors.OutOfMemoryError) as error:
+        raise LogUnavailable(f"cannot {action}: {error}", action=action) from error
+
+
+def key(*parts: str) -> str:
+    """Redis key of the log."""
+    return PREFIX + ":".join(parts)
+
+
+class Topics:
+    """Numbers of partitions of the topics, asked once each."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._known: dict[str, int] = {}
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions; ConfigurationError for an unknown topic."""
+        if topic not in self._known:
+            with unavailable("look up a topic"):
+                number: Any = self._client.hget(key("topics"), topic)
+            if number is None:
+                raise ConfigurationError(f"no topic {topic!r} in the log", code="unknown_topic", topic=topic)
+            self._known[topic] = int(number)
+        return self._known[topic]
+
+    def partition_of(self, record: Record) -> int:
+        """The record's partition: as given, else by CRC-32 of its key."""
+        partitions = self.partitions(record.topic)
+        partition = zlib.crc32(record.key) % partitions if record.partition is None else record.partition
+        if not 0 <= partition < partitions:
+            raise ConfigurationError("no such partition", code="unknown_partition", topic=record.topic)
+        return partition
+
+    def arguments(self, records: Sequence[Record]) -> list[bytes | str | int]:
+        """Records as script arguments, five each: topic, partition, key, value, headers."""
+        out: list[bytes | str | int] = []
+        for record in records:
+            headers = msgpack.packb(dict(record.headers)) if record.headers else b""
+            out += (record.topic, self.partition_of(record), record.key, record.value, headers)
+        return out
+
+
+def decode_entries(
+    topic: str, partition: int, entries: Sequence[tuple[bytes, Any]], epoch: int = 0
+) -> Iterator[Message]:
+    """Stream entries as messages."""
+    for identifier, flat in entries:
+        fields: Mapping[bytes, bytes] = (
+            flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+        )
+        packed = fields.get(b"h")
+        yield Message(
+            topic=topic,
+            partition=partition,
+            offset=int(identifier.split(b"-")[0]),
+            key=fields[b"k"],
+            value=fields[b"v"],
+            headers=msgpack.unpackb(packed) if packed else {},
+            timestamp_ms=int(fields[b"t"]),
+            epoch=epoch,
+        )
+
+
+def read_streams(
+    client: Client, topic: str, positions: Mapping[int, int], timeout_s: float, count: int
+) -> dict[int, Any]:
+    """Partition → entries at and after its position, at most ``count`` each; waits when there are none."""
+    names = {key("stream", topic, str(partition)).encode(): partition for partition in positions}
+    arguments: list[Any] = ["XREAD", "COUNT", count]
+    if timeout_s > 0:
+        arguments += ["BLOCK", max(1, int(min(timeout_s, MAX_BLOCK_S) * 1000))]
+    arguments += ["STREAMS", *names, *(f"{offset}-0" for offset in positions.values())]
+    with unavailable("read"):
+        reply: Any = client.execute_command(*arguments)
+    pairs = reply.items() if isinstance(reply, dict) else reply or ()
+    return {names[name]: entries for name, entries in pairs}
