@@ -1,0 +1,55 @@
+"""Work a worker holds: in order within a partition, earliest readout first across partitions."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.log.contract import Message
+from service.records import Readout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One readout and where it stands in the log."""
+
+    message: Message
+    readout: Readout
+
+    @property
+    def partition(self) -> int:
+        """Partition of the work topic."""
+        return self.message.partition
+
+
+class WorkQueue:
+    """Readouts by partition. The job in the child stays at the head of its partition until it is finished."""
+
+    def __init__(self) -> None:
+        self._by_partition: dict[int, deque[Work]] = {}
+
+    def __len__(self) -> int:
+        return sum(len(works) for works in self._by_partition.values())
+
+    def add(self, work: Work) -> None:
+        """Put work behind all else of its partition."""
+        self._by_partition.setdefault(work.partition, deque()).append(work)
+
+    def next(self) -> Work | None:
+        """The head with the earliest end of readout; it stays in the queue."""
+        heads = [works[0] for works in self._by_partition.values() if works]
+        return min(heads, key=lambda work: work.readout.readout_end_tai_s, default=None)
+
+    def finish(self, work: Work) -> None:
+        """Take a head away."""
+        works = self._by_partition.get(work.partition)
+        if works and works[0] is work:
+            works.popleft()
+
+    def keep(self, assignment: Mapping[int, int]) -> None:
+        """Drop work of partitions, or of tenures, that are no longer ours."""
+        for partition, works in list(self._by_partition.items()):
+            epoch = assignment.get(partition)
+            if epoch is None:
+                del self._by_partition[partition]
+            elif works and works[0].message.epoch != epoch:
+                self._by_partition[partition] = deque(work for work in works if work.message.epoch == epoch)

@@ -1,0 +1,333 @@
+"""The worker: takes work from its partitions, has its child compute it, commits each readout once."""
+
+import queue
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from core.errors import Outcome, RejectedInputError
+from core.timescales import unix_tai_to_mjd_tai
+from service.answers import Delivery, Job, decode_answer
+from service.child import Child, FromChild
+from service.clock import Clock
+from service.health import Health
+from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, WorkerLog
+from service.metrics import Metrics
+from service.records import Prepare, Readout, unpack_any
+from service.roles.attempts import Attempts
+from service.roles.commit_records import Attempt, Finished, make_manifest, make_records
+from service.roles.hints import Hints
+from service.roles.reports import Reporter
+from service.roles.work_queue import Work, WorkQueue
+from service.settings import Settings
+
+BUSY_POLL_S: Final = 0.005
+IDLE_POLL_S: Final = 0.1
+RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+RESTART_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+MAX_UNCOMMITTED: Final = 2
+"""Computed readouts that may wait for their commit before the child gets no more work."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a worker is made of."""
+
+    settings: Settings
+    clock: Clock
+    log: WorkerLog
+    child: Child
+    inbox: "queue.SimpleQueue[FromChild]"
+    attempts: Attempts
+    reporter: Reporter
+    metrics: Metrics
+    health: Health
+
+
+class Worker:
+    """One loop, one thread: poll the log, hear the child, start a job, commit what is finished.
+
+    The child already computes the next job while the last one is committed.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._settings, self._clock, self._metrics = parts.settings, parts.clock, parts.metrics
+        self._log, self._child = parts.log, parts.child
+        self._queue = WorkQueue()
+        self._hints = Hints(parts.settings.prepare_expire_s, parts.metrics)
+        self._uncommitted: deque[Finished] = deque()
+        self._job: Attempt | None = None
+        self._is_child_busy = False
+        self._generation = 0
+        self._n_restarts = 0
+        self._restart_at_s = 0.0
+        self._n_retries = 0
+        self._retry_at_s = 0.0
+        self._has_joined = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is computed, nothing waits for its commit."""
+        return self._job is None and not self._uncommitted
+
+    def turn(self, *, is_draining: bool = False) -> None:
+        """Go round once; returns after at most :data:`IDLE_POLL_S` when there is nothing to do."""
+        self._parts.health.turn()
+        self._restart_child()
+        self._hear_child()
+        if not is_draining:
+            self._start_next()
+        self._commit_finished()
+        self._poll()
+        self._watch_job()
+        self._hints.expire(self._clock.tai_s())
+        self._parts.reporter.turn(
+            is_ready=self._is_ready(),
+            partitions=tuple(self._log.assignment()),
+            n_waiting=len(self._queue),
+            current=(self._job.work.readout.visit, self._job.work.readout.detector) if self._job else None,
+        )
+
+    def stop(self) -> None:
+        """Give up what is under way; it will be done again by whoever owns the partition next."""
+        if self._job is not None:
+            self._parts.attempts.forgive(self._job.work.readout.visit, self._job.work.readout.detector)
+        self._child.kill()
+        self._parts.reporter.flush()
+
+    def _is_ready(self) -> bool:
+        is_ready = self._child.is_warm and self._has_joined
+        self._parts.health.set_ready(is_ready)
+        return is_ready
+
+    # from the log
+
+    def _poll(self) -> None:
+        is_busy = self._is_child_busy or bool(self._uncommitted) or not self._parts.inbox.empty()
+        try:
+            messages = self._log.poll(BUSY_POLL_S if is_busy else IDLE_POLL_S)
+        except LogUnavailable as error:
+            self._metrics.log_errors.inc()
+            log.warning("log_unavailable", reason=str(error))
+            return
+        self._has_joined = True
+        self._drop_lost()
+        for message in messages:
+            if message.epoch == self._log.assignment().get(message.partition):
+                self._take(message)
+
+    def _drop_lost(self) -> None:
+        """Forget work, job and results of partitions that are not ours any more."""
+        assignment = self._log.assignment()
+        self._queue.keep(assignment)
+        self._uncommitted = deque(f for f in self._uncommitted if _is_ours(f.attempt.work, assignment))
+        if self._job is not None and not _is_ours(self._job.work, assignment):
+            readout = self._job.work.readout
+            log.warning("job_lost", visit=readout.visit, detector=readout.detector)
+            self._parts.attempts.forgive(readout.visit, readout.detector)
+            self._job = None
+
+    def _take(self, message: Message) -> None:
+        try:
+            record = unpack_any(message.value)
+        except RejectedInputError as error:
+            # Only fan-out writes this topic, so this is a record of a version that we do not read.
+            log.error("unreadable_work", partition=message.partition, offset=message.offset, code=error.code)
+            self._metrics.failures.labels(error.code).inc()
+            return
+        if isinstance(record, Prepare):
+            if self._hints.take(record, self._clock.tai_s()):
+                self._child.prepare(record)
+        elif isinstance(record, Readout):
+            self._queue.add(Work(message=message, readout=record))
+
+    # a job
+
+    def _start_next(self) -> None:
+        while not self._is_child_busy and len(self._uncommitted) < MAX_UNCOMMITTED:
+            if (work := self._queue.next()) is None:
+                return
+            attempt = self._attempt(work)
+            if (finished := self._finish_unseen(attempt)) is not None:
+                self._finish(finished)
+            elif not self._child.is_warm:
+                return
+            else:
+                self._start(attempt)
+
+    def _attempt(self, work: Work) -> Attempt:
+        now, monotonic = self._clock.tai_s(), self._clock.monotonic_s()
+        t0, received = work.readout.readout_end_tai_s, work.readout.received_tai_s
+        return Attempt(
+            work=work,
+            number=0,
+            started_tai_s=now,
+            started_monotonic_s=monotonic,
+            deadline_monotonic_s=monotonic + min(t0, received) + self._settings.deadline_s - now,
+            is_clock_suspect=abs(received - t0) > self._settings.clock_suspect_s,
+        )
+
+    def _finish_unseen(self, attempt: Attempt) -> Finished | None:
+        """The outcome of readouts whose pixels nobody needs to look at."""
+        readout = attempt.work.readout
+        if attempt.started_tai_s - readout.readout_end_tai_s > self._settings.expire_s:
+            return Finished(attempt=attempt, outcome=Outcome.EXPIRED, code="expired", message="older than the limit")
+        if self._is_duplicate(attempt.work):
+            return Finished(attempt=attempt, outcome=Outcome.DUPLICATE)
+        if readout.n_snaps > 1:
+            message = f"{readout.n_snaps} snaps; one is supported"
+            return Finished(attempt=attempt, outcome=Outcome.UNSUPPORTED, code="unsupported_snaps", message=message)
+        return None
+
+    def _is_duplicate(self, work: Work) -> bool:
+        key = (work.readout.visit, work.readout.detector)
+        checkpoint = self._log.checkpoint(work.partition)
+        waiting = ((f.attempt.work.readout.visit, f.attempt.work.readout.detector) for f in self._uncommitted)
+        return (checkpoint is not None and checkpoint.has(*key)) or key in waiting
+
+    def _start(self, attempt: Attempt) -> None:
+        readout = attempt.work.readout
+        number, is_done = self._parts.attempts.start(readout.visit, readout.detector)
+        attempt = replace(attempt, number=number)
+        if is_done:
+            self._finish(Finished(attempt=attempt, outcome=Outcome.DUPLICATE))
+            return
+        if number > self._settings.max_attempts:
+            self._finish(_crashed(attempt, f"{number - 1} attempts failed"))
+            return
+        self._generation += 1
+        self._job = replace(attempt, generation=self._generation)
+        self._is_child_busy = True
+        self._metrics.child_busy.set(1)
+        self._hints.use(readout.group, readout.detector)
+        self._metrics.queue.observe(max(0.0, attempt.started_tai_s - readout.readout_end_tai_s))
+        self._child.process(
+            Job(
+                generation=self._generation,
+                readout=readout,
+                deadline_monotonic_s=attempt.deadline_monotonic_s,
+                processed_mjd_tai=unix_tai_to_mjd_tai(attempt.started_tai_s),
+            )
+        )
+
+    def _finish(self, finished: Finished) -> None:
+        self._queue.finish(finished.attempt.work)
+        self._uncommitted.append(finished)
+
+    def _watch_job(self) -> None:
+        """Replace a child that computes far too long."""
+        if self._job is None or self._clock.monotonic_s() - self._job.started_monotonic_s < self._settings.job_limit_s:
+            return
+        log.error("child_overrun", pid=self._child.pid, limit_s=self._settings.job_limit_s)
+        self._child.kill()
+        self._child_failed("overrun", f"computed longer than {self._settings.job_limit_s:g} s")
+
+    # from the child
+
+    def _hear_child(self) -> None:
+        while not self._parts.inbox.empty():
+            heard = self._parts.inbox.get()
+            if heard.serial != self._child.serial:
+                continue
+            if heard.message is None:
+                self._child.kill()
+                self._child_failed("died", "the compute child died")
+            elif heard.message["op"] == "ready":
+                self._child.is_warm = True
+                self._n_restarts = 0
+                log.info("child_ready", pid=self._child.pid, warm_up_s=round(heard.message["warm_up_s"], 3))
+                for hint in self._hints.current():  # a new child knows nothing of the hints its predecessor had
+                    self._child.prepare(hint)
+            elif heard.message["op"] == "answer":
+                self._take_answer(decode_answer(heard.message, heard.blobs))
+            elif heard.message["op"] == "reference":
+                self._parts.reporter.reference(heard.message["generation"], heard.message["cpu_wall_s"])
+            elif heard.message["op"] == "bug":
+                log.error("child_bug_reported", traceback=heard.message["traceback"])
+
+    def _take_answer(self, delivery: Delivery) -> None:
+        self._is_child_busy = False
+        self._metrics.child_busy.set(0)
+        if self._job is None or delivery.generation != self._job.generation:
+            return  # the partition was lost meanwhile
+        attempt, self._job = self._job, None
+        self._finish(
+            Finished(
+                attempt=attempt,
+                outcome=delivery.outcome,
+                code=delivery.code,
+                message=delivery.message,
+                is_dead_letter=delivery.is_dead_letter,
+                delivery=delivery,
+            )
+        )
+
+    def _child_failed(self, reason: str, message: str) -> None:
+        self._metrics.child_restarts.labels(reason).inc()
+        self._is_child_busy = False
+        self._metrics.child_busy.set(0)
+        self._restart_at_s = self._clock.monotonic_s() + RESTART_S[min(self._n_restarts, len(RESTART_S) - 1)]
+        self._n_restarts += 1
+        log.error("child_gone", reason=reason, n_restarts=self._n_restarts)
+        if self._job is None:
+            return
+        attempt, self._job = self._job, None
+        self._metrics.failures.labels(f"child_{reason}").inc()
+        if attempt.number >= self._settings.max_attempts:
+            self._finish(_crashed(attempt, f"attempt {attempt.number}: {message}"))
+
+    def _restart_child(self) -> None:
+        if self._child.pid is None and self._clock.monotonic_s() >= self._restart_at_s:
+            self._child.start()
+
+    # commits
+
+    def _commit_finished(self) -> None:
+        while self._uncommitted and self._clock.monotonic_s() >= self._retry_at_s:
+            try:
+                self._commit(self._uncommitted[0])
+                self._uncommitted.popleft()
+                self._n_retries = 0
+            except IdentityTaken:
+                raise
+            except (Fenced, CommitUnknown) as error:
+                # The partition's next owner, perhaps we ourselves, goes on from the checkpoint.
+                self._metrics.fenced.inc()
+                log.warning("commit_refused", code=error.code, partition=self._uncommitted[0].attempt.work.partition)
+                self._uncommitted.popleft()
+                self._drop_lost()
+            except LogUnavailable as error:
+                self._metrics.log_errors.inc()
+                log.warning("commit_retried", code=error.code, reason=str(error))
+                wait = RETRY_S[min(self._n_retries, len(RETRY_S) - 1)]
+                self._n_retries += 1
+                self._retry_at_s = self._clock.monotonic_s() + wait
+
+    def _commit(self, finished: Finished) -> None:
+        work = finished.attempt.work
+        readout = work.readout
+        before = self._log.checkpoint(work.partition) or Checkpoint()
+        manifest = make_manifest(finished, self._parts.reporter.name, self._clock.tai_s())
+        records = make_records(finished, manifest)
+        is_new = finished.outcome is not Outcome.DUPLICATE
+        after = before.advance(work.message, visit=readout.visit if is_new else None, detector=readout.detector)
+        started = self._clock.monotonic_s()
+        self._log.commit(work.partition, after, records, epoch=work.message.epoch)
+        commit_s = self._clock.monotonic_s() - started
+        if is_new:
+            self._parts.attempts.done(readout.visit, readout.detector)
+        self._parts.reporter.committed(finished, manifest, commit_s, self._clock.tai_s())
+
+
+def _is_ours(work: Work, assignment: Mapping[int, int]) -> bool:
+    return assignment.get(work.partition) == work.message.epoch
+
+
+def _crashed(attempt: Attempt, message: str) -> Finished:
+    return Finished(attempt=attempt, outcome=Outcome.CRASHED, code="crashed", message=message, is_dead_letter=True)

@@ -1,0 +1,88 @@
+"""Settings of every role: one frozen object, built once in ``main`` from ``SUB60_*`` variables and passed down."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import ConfigurationError
+
+PREFIX: Final = "SUB60_"
+FOREIGN: Final = frozenset({"SUB60_REFERENCE_DATA", "SUB60_TEST_KAFKA"})
+"""Variables of the test suite: not settings, but no reason to refuse either."""
+
+
+class Settings(BaseSettings):
+    """Everything the service can be told. A variable ``SUB60_…`` that is not here refuses to start."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    dataset: Path = Field(default=Path("var/dataset"), description="Folder with raws, calibrations, templates, …")
+    state_dir: Path = Field(default=Path("var/state"), description="Folder for alert files and embedded servers.")
+    apdb_config: str = Field(default="", description="APDB configuration; empty: the dataset's apdb/config.yaml.")
+    log_url: str = Field(default="", description="redis://… or kafka://host:port; empty: an embedded Valkey.")
+    cache_url: str = Field(default="", description="redis://… of the cache; empty: an embedded Valkey.")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="SASL password, if the broker wants one.")
+    namespace: str = Field(default="sub60", description="Prefix of topics and keys, so that several can share servers.")
+    partitions: int = Field(default=4, ge=1, le=512, description="Partitions of the work topic.")
+    workers: int = Field(default=2, ge=1, le=256, description="Workers of --role all.")
+    slot: int = Field(default=0, ge=0, description="Number of this worker; fixes its transactional identity.")
+    http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
+    http_port: int = Field(default=8060, ge=0, le=65535, description="Port of the HTTP server; --role all counts up.")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    deadline_s: float = Field(default=60.0, gt=0, description="From end of readout to committed alerts [s].")
+    clock_suspect_s: float = Field(
+        default=30.0, gt=0, description="Receipt this far from t0 makes the clock suspect [s]."
+    )
+    expire_s: float = Field(default=43200.0, gt=0, description="Readouts older than this are not processed [s].")
+    prepare_expire_s: float = Field(default=120.0, gt=0, description="Prepares older than this are ignored [s].")
+    job_limit_s: float = Field(default=45.0, gt=0, description="A child that computes longer is replaced [s].")
+    warm_up_limit_s: float = Field(default=600.0, gt=0, description="A child that warms up longer is replaced [s].")
+    raw_wait_s: float = Field(default=5.0, ge=0, description="How long a raw that is not there yet is tried [s].")
+    redis_timeout_ms: float = Field(default=100.0, gt=0, description="Bound of each Redis call after t0 [ms].")
+    max_attempts: int = Field(default=3, ge=1, description="Failed attempts at a visit-detector before it is given up.")
+    max_dia_sources: int = Field(default=5000, ge=1, description="More in a detector: held, not sent.")
+    min_reliability: float = Field(default=0.0, ge=0, le=1, description="Alerts below are not sent.")
+    child_memory_mb: int = Field(default=6144, ge=256, description="Address-space limit of the compute child [MB].")
+    cache_mb: int = Field(default=768, ge=16, description="Compressed arrays a process holds [MB].")
+    compute: str = Field(default="service.compute:build", description="What the child runs, module:function.")
+    compiled_cache: str = Field(default="", description="Folder for compiled kernels; empty: one that can be written.")
+    measure_reference: bool = Field(default=False, description="Time SEP's background on each detector, after it.")
+    drain_s: float = Field(default=20.0, ge=0, description="Time for work under way at SIGTERM [s].")
+
+
+def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Settings from the environment, ``overrides`` first; a bad or unknown variable is a configuration error."""
+    variables = os.environ if environment is None else environment
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | FOREIGN
+    unknown = sorted(name for name in variables if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise ConfigurationError(f"unknown variables: {', '.join(unknown)}", code="unknown_variable")
+    try:
+        if environment is None:
+            return Settings(**overrides)
+        values = {
+            name: variables[PREFIX + name.upper()]
+            for name in Settings.model_fields
+            if PREFIX + name.upper() in variables
+        }
+        return Settings(**(values | overrides))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(problems, code="bad_setting") from error
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The process environment that gives a child process these settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    own = {PREFIX + name.upper(): _text(getattr(settings, name)) for name in Settings.model_fields}
+    return inherited | own
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value)
