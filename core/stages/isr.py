@@ -36,7 +36,7 @@ class IsrConfig:
     overscan_clip_sigma: float = 15.0
     """Overscan values this many read noises from the amplifier's median are left out; a third of it around the row."""
     column_smoothing_pix: int = 33
-    """Running mean of the parallel overscan over columns: their own structure is in the bias, their noise is not wanted."""
+    """Running mean of the parallel overscan over columns: what single columns add is in the bias already."""
     crosstalk_threshold_adu: float = 500.0
     """Pixels this far above the amplifier's sky have their ghosts taken off."""
     crosstalk_min_ghost_adu: float = 2.0
