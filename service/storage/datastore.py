@@ -88,13 +88,13 @@ class Datastore:
         if path.startswith("ephemerides/"):
             return _as_catalog(fitsio.read(self.root / path), EPHEMERIS, path)
         if path.startswith("template/"):
-            array = fitsio.read(self.root / path, ext=selector)
-            return _native(array, MASK_DTYPE if selector == "MASK" else np.float32)
-        array: Array = fitsio.read(self.root / path, ext=1)
+            patch = fitsio.read(self.root / path, ext=selector)
+            return _native(patch, MASK_DTYPE if selector == "MASK" else np.float32)
+        array = np.asarray(fitsio.read(self.root / path, ext=1))
         if selector in AMPLIFIER_COLUMNS:
             return _native(array[selector], np.float32)
         if selector == "defects":
-            return (array != 0).astype(MASK_DTYPE) * MASK_DTYPE(Mask.BAD)
+            return np.where(array != 0, MASK_DTYPE(Mask.BAD), MASK_DTYPE(0))
         return _native(array, np.float32)
 
     def resolve_ephemerides(self, key: BundleKey) -> PartRecipe:
