@@ -270,7 +270,7 @@ def fit_psf(
         x, y, is_fitted = x0[i], y0[i], False
         step_x, step_y, damping = 0.0, 0.0, 1.0
         for _ in range(_MAX_STEPS):
-            xc, yc = int(floor(x + 0.5)), int(floor(y + 0.5))
+            xc, yc = floor(x + 0.5), floor(y + 0.5)
             _shift_weights(x - xc, wx, gx)
             _shift_weights(y - yc, wy, gy)
             _shift(padded, half, wy, wx, rows, design[0])
@@ -299,7 +299,7 @@ def fit_psf(
         if not is_fitted:
             x, y = x0[i], y0[i]
         row[X], row[Y] = x, y
-        xc, yc = int(floor(x + 0.5)), int(floor(y + 0.5))
+        xc, yc = floor(x + 0.5), floor(y + 0.5)
         _shift_weights(x - xc, wx, gx)
         _shift_weights(y - yc, wy, gy)
         _shift(padded, half, wy, wx, rows, design[0])
@@ -339,12 +339,39 @@ def forced_flux(
         if not (np.isfinite(x[i]) and np.isfinite(y[i])) or abs(x[i]) > 1e6 or abs(y[i]) > 1e6:
             status[i] = FIT_NO_GOOD_PIXELS
             continue
-        xc, yc = int(floor(x[i] + 0.5)), int(floor(y[i] + 0.5))
+        xc, yc = floor(x[i] + 0.5), floor(y[i] + 0.5)
         _evaluate(coefficients, sums, terms[i], half + LANCZOS, padded)
         _shift_weights(x[i] - xc, wx, unused)
         _shift_weights(y[i] - yc, wy, unused)
         _shift(padded, half, wy, wx, rows, model)
         status[i] = _fixed_flux(image, variance, mask, bad, model, yc - half, xc - half, out[i])
+
+
+@fast_kernel
+def psf_planes(
+    coefficients: Float32, sums: Float64, terms: Float64, dx: Float64, dy: Float64, half: int, reach: int, out: Float32
+) -> None:
+    """PSF and its derivatives by the source's x and y, for n sources offset (dx, dy) from their windows' centers.
+
+    Offsets are at most ``reach`` + 0.5 pixel; ``out`` is (n, 3, 2 * half + 1, 2 * half + 1).
+    """
+    inner = half + reach
+    size, wide = 2 * inner + 1, 2 * inner + TAPS
+    padded = np.empty((wide, wide), np.float32)
+    rows = np.empty((wide, size), np.float32)
+    plane = np.empty((size, size), np.float32)
+    wx, gx = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
+    wy, gy = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
+    for i in range(dx.size):
+        _evaluate(coefficients, sums, terms[i], inner + LANCZOS, padded)
+        sx, sy = floor(dx[i] + 0.5), floor(dy[i] + 0.5)
+        _shift_weights(dx[i] - sx, wx, gx)
+        _shift_weights(dy[i] - sy, wy, gy)
+        for j in range(3):
+            _shift(padded, inner, gy if j == 2 else wy, gx if j == 1 else wx, rows, plane)
+            for y in range(2 * half + 1):
+                for x in range(2 * half + 1):
+                    out[i, j, y, x] = plane[y + reach - sy, x + reach - sx]
 
 
 def window_half(fwhm_pix: float, psf_size: int) -> int:

@@ -1,0 +1,178 @@
+"""Dipoles: two point sources of opposite sign, the mark of a star that moved or was subtracted off its place."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.contracts.catalogs import Catalog
+from core.kernels.dipole import opposite_lobe, two_lobe_sums
+from core.kernels.psf_flux import psf_planes
+from core.stages.point_source import UNUSABLE, PsfOnFrame
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_MAX_STEP_PIX: Final = 0.5
+_SMALLEST_STEP_PIX: Final = 5e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DipoleConfig:
+    """When a dipole is tried and when it is believed."""
+
+    min_lobe_snr: float = 3.5
+    """A lobe of the opposite sign this significant, or a footprint of both signs, has a dipole tried."""
+    max_flux_share: float = 0.65
+    """Share of the brighter lobe in the sum of both, above which it is no dipole."""
+    min_chi2_gain: float = 20.0
+    """By how much the two lobes must beat the single point."""
+    max_fits: int = 400
+    steps: int = 12
+
+
+@dataclass(slots=True)
+class _Lobes:
+    """State of n fits: parameters (flux, x, y) of the positive lobe, then of the negative; windows at (y0, x0)."""
+
+    values: Float64
+    y0: Int64
+    x0: Int64
+    half: int
+    reach: int
+
+
+def fit_dipoles(
+    sources: Catalog, plane: PsfOnFrame, has_both_signs: NDArray[np.bool_], jacobians: Float64, config: DipoleConfig
+) -> None:
+    """Fill the dipole columns: values where a fit was tried, ``dipoleFitAttempted`` and ``isDipole`` everywhere.
+
+    Lobes closer than about a PSF's sigma leave flux and length degenerate (only their product is known): the fit then
+    keeps about the separation of the two peaks. The angle is the bearing from the negative to the positive lobe.
+    """
+    sources["dipoleFitAttempted"] = False
+    sources["isDipole"] = False
+    y, x = (np.floor(sources[name].astype(np.float64) + 0.5).astype(np.int64) for name in ("y", "x"))
+    sign = np.where(sources["isNegative"] == 1, -1.0, 1.0)
+    reach = int(np.ceil(1.5 * plane.fwhm_pix))
+    lobe_y, lobe_x, lobe_snr = np.empty_like(y), np.empty_like(x), np.empty(y.size)
+    frame = plane.frame
+    opposite_lobe(frame.image, frame.variance, frame.mask, UNUSABLE, y, x, sign, reach, lobe_y, lobe_x, lobe_snr)
+    tried = np.flatnonzero(
+        ((lobe_snr >= config.min_lobe_snr) | has_both_signs) & (lobe_snr > 0) & np.isfinite(sources["psfFlux"])
+    )
+    if tried.size > config.max_fits:
+        tried = np.sort(tried[np.argsort(-sources["snr"][tried], kind="stable")[: config.max_fits]])
+    if tried.size == 0:
+        return
+    lobes = _start(sources[tried], sign[tried], lobe_y[tried], lobe_x[tried], plane)
+    chi2, count, covariance, is_fitted = _solve(lobes, plane, config.steps)
+    _fill(sources, tried[is_fitted], lobes.values[is_fitted], covariance[is_fitted], jacobians[tried[is_fitted]])
+    sources["dipoleFitAttempted"][tried] = True
+    good = tried[is_fitted]
+    sources["dipoleChi2"][good], sources["dipoleNdata"][good] = chi2[is_fitted], count[is_fitted]
+    share = np.abs(lobes.values[:, [0, 3]]).max(axis=1) / np.abs(lobes.values[:, [0, 3]]).sum(axis=1)
+    lobe_errors = np.sqrt(np.maximum(covariance[:, [0, 3], [0, 3]], 0))
+    is_significant = (lobes.values[:, [0, 3]] > 3 * lobe_errors).all(axis=1) | (lobe_snr[tried] >= 5)
+    gain = _point_chi2(sources[tried], lobes, plane) - chi2
+    sources["isDipole"][tried] = (
+        is_fitted & is_significant & (share <= config.max_flux_share) & (gain >= config.min_chi2_gain)
+    )
+
+
+def _start(rows: Catalog, sign: Float64, lobe_y: Int64, lobe_x: Int64, plane: PsfOnFrame) -> _Lobes:
+    x, y, flux = (rows[name].astype(np.float64) for name in ("x", "y", "psfFlux"))
+    values = np.empty((rows.size, 6))
+    other = 0.7 * np.abs(flux)
+    is_positive = sign > 0
+    values[:, 0] = np.where(is_positive, np.abs(flux), other)
+    values[:, 3] = np.where(is_positive, other, np.abs(flux))
+    values[:, 1], values[:, 4] = np.where(is_positive, (x, lobe_x), (lobe_x, x))
+    values[:, 2], values[:, 5] = np.where(is_positive, (y, lobe_y), (lobe_y, y))
+    half = plane.half + int(np.ceil(0.75 * plane.fwhm_pix))
+    x0 = np.floor((x + lobe_x) / 2 + 0.5).astype(np.int64) - half
+    y0 = np.floor((y + lobe_y) / 2 + 0.5).astype(np.int64) - half
+    return _Lobes(values=values, y0=y0, x0=x0, half=half, reach=int(np.ceil(1.5 * plane.fwhm_pix)) + 1)
+
+
+def _planes(lobes: _Lobes, plane: PsfOnFrame, terms: Float64, first: int) -> NDArray[np.float32]:
+    size = 2 * lobes.half + 1
+    out = np.empty((lobes.x0.size, 3, size, size), np.float32)
+    limit = lobes.reach + 0.49
+    dx = np.clip(lobes.values[:, first + 1] - lobes.x0 - lobes.half, -limit, limit)
+    dy = np.clip(lobes.values[:, first + 2] - lobes.y0 - lobes.half, -limit, limit)
+    psf_planes(plane.psf.coefficients, plane.sums, terms, dx, dy, lobes.half, lobes.reach, out)
+    return out
+
+
+def _solve(lobes: _Lobes, plane: PsfOnFrame, steps: int) -> tuple[Float64, Int64, Float64, NDArray[np.bool_]]:
+    """Damped Gauss-Newton (Levenberg-Marquardt) on all windows at once; returns chi2, pixels, covariance, success."""
+    n = lobes.x0.size
+    terms = plane.terms(lobes.x0 + float(lobes.half), lobes.y0 + float(lobes.half))
+    normal, right = np.empty((n, 6, 6)), np.empty((n, 6))
+    chi2, count = np.empty(n), np.empty(n, np.int64)
+    damping, best_chi2, best = np.full(n, 1e-2), np.full(n, np.inf), lobes.values.copy()
+    best_normal, best_right, best_count = normal.copy(), right.copy(), count.copy()
+    frame = plane.frame
+    for _ in range(steps):
+        two_lobe_sums(
+            frame.image, frame.variance, frame.mask, UNUSABLE, lobes.y0, lobes.x0, _planes(lobes, plane, terms, 0),
+            _planes(lobes, plane, terms, 3), np.ascontiguousarray(lobes.values[:, [0, 3]]), normal, right, chi2, count,
+        )  # fmt: skip
+        better = chi2 < best_chi2
+        best[better], best_chi2[better], best_count[better] = lobes.values[better], chi2[better], count[better]
+        best_normal[better], best_right[better] = normal[better], right[better]
+        damping = np.clip(np.where(better, damping * 0.3, damping * 10), 1e-6, 1e6)
+        step = _damped_step(best_normal, best_right, damping)
+        lobes.values = best + step
+        lobes.values[:, [0, 3]] = np.maximum(lobes.values[:, [0, 3]], 0.0)
+        if np.abs(step[:, [1, 2, 4, 5]]).max() < _SMALLEST_STEP_PIX:
+            break
+    lobes.values = best
+    is_fitted = np.isfinite(best_chi2) & (best_count > 6) & (best[:, 0] > 0) & (best[:, 3] > 0)
+    covariance = np.full((n, 6, 6), np.nan)
+    for i in np.flatnonzero(is_fitted):
+        covariance[i] = np.linalg.pinv(best_normal[i], hermitian=True)
+    return best_chi2, best_count, covariance, is_fitted
+
+
+def _damped_step(normal: Float64, right: Float64, damping: Float64) -> Float64:
+    diagonal = np.einsum("nii->ni", normal)
+    scale = np.maximum(diagonal, 1e-12 * np.maximum(diagonal.max(axis=1, keepdims=True), 1e-300))
+    damped = normal + np.einsum("ni,ij->nij", scale * damping[:, None], np.eye(6))
+    step = np.linalg.solve(damped, right[:, :, None])[:, :, 0]
+    step[:, [1, 2, 4, 5]] = np.clip(step[:, [1, 2, 4, 5]], -_MAX_STEP_PIX, _MAX_STEP_PIX)
+    return np.asarray(np.nan_to_num(step), np.float64)
+
+
+def _point_chi2(rows: Catalog, lobes: _Lobes, plane: PsfOnFrame) -> Float64:
+    """Chi-square of the single point on the windows of the dipoles."""
+    flux = rows["psfFlux"].astype(np.float64)
+    point = _Lobes(
+        values=np.stack([flux, rows["x"], rows["y"], 0 * flux, rows["x"], rows["y"]], axis=1),
+        y0=lobes.y0, x0=lobes.x0, half=lobes.half, reach=lobes.reach,
+    )  # fmt: skip
+    n = flux.size
+    terms = plane.terms(lobes.x0 + float(lobes.half), lobes.y0 + float(lobes.half))
+    planes = _planes(point, plane, terms, 0)
+    chi2, count = np.empty(n), np.empty(n, np.int64)
+    frame = plane.frame
+    two_lobe_sums(
+        frame.image, frame.variance, frame.mask, UNUSABLE, lobes.y0, lobes.x0, planes, planes,
+        np.stack([flux, 0 * flux], axis=1), np.empty((n, 6, 6)), np.empty((n, 6)), chi2, count,
+    )  # fmt: skip
+    return chi2
+
+
+def _fill(sources: Catalog, rows: Int64, values: Float64, covariance: Float64, jacobians: Float64) -> None:
+    mean = values[:, [0, 3]].mean(axis=1)
+    sources["dipoleMeanFlux"][rows] = mean
+    sources["dipoleFluxDiff"][rows] = values[:, 0] - values[:, 3]
+    both, cross = covariance[:, 0, 0] + covariance[:, 3, 3], 2 * covariance[:, 0, 3]
+    sources["dipoleMeanFluxErr"][rows] = np.sqrt(np.maximum(both + cross, 0)) / 2
+    sources["dipoleFluxDiffErr"][rows] = np.sqrt(np.maximum(both - cross, 0))
+    separation = np.stack([values[:, 1] - values[:, 4], values[:, 2] - values[:, 5]], axis=1)
+    on_sky = (jacobians @ separation[:, :, None])[:, :, 0]
+    sources["dipoleLength"][rows] = 3600 * np.hypot(on_sky[:, 0], on_sky[:, 1])
+    sources["dipoleAngle"][rows] = np.degrees(np.arctan2(on_sky[:, 0], on_sky[:, 1])) % 360

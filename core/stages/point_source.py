@@ -1,0 +1,87 @@
+"""Point-source fits on one frame: what measurement, forced photometry and the sky check share."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.contracts.exposure import Frame
+from core.contracts.psf import PsfModel, polynomial_terms
+from core.flags import Mask
+from core.kernels import psf_flux
+
+Float64 = NDArray[np.float64]
+
+UNUSABLE: Final = int(Mask.BAD | Mask.SAT | Mask.CR | Mask.NODATA | Mask.SAT_TEMPLATE)
+"""Pixels with any of these never enter a fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointFits:
+    """Fits of n point sources: ``table`` (n, N_COLUMNS) of :mod:`core.kernels.psf_flux`, ``status`` its FIT_* bits."""
+
+    table: Float64
+    status: NDArray[np.uint8]
+
+    @property
+    def flux(self) -> Float64:
+        """[nJy]; NaN where no pixel was good."""
+        return self.table[:, psf_flux.FLUX]
+
+    @property
+    def flux_err(self) -> Float64:
+        """[nJy]."""
+        return self.table[:, psf_flux.FLUX_ERR]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PsfOnFrame:
+    """A frame with its PSF prepared for the kernels; make it once a frame, it measures the PSF's width."""
+
+    frame: Frame
+    psf: PsfModel
+    sums: Float64
+    fwhm_pix: float
+
+    @classmethod
+    def of(cls, frame: Frame, psf: PsfModel) -> "PsfOnFrame":
+        """Prepare ``psf`` for fits on ``frame``."""
+        sums = psf.coefficients.sum(axis=(1, 2), dtype=np.float64)
+        return cls(frame=frame, psf=psf, sums=sums, fwhm_pix=psf.fwhm_pix())
+
+    @property
+    def half(self) -> int:
+        """Half size of the fitting window [pixel]."""
+        return psf_flux.window_half(self.fwhm_pix, self.psf.size)
+
+    def terms(self, x: Float64, y: Float64) -> Float64:
+        """(n, n_terms) polynomial terms at the sources; positions off the image take the nearest pixel's."""
+        ny, nx = self.psf.shape
+        inside_x = np.clip(np.nan_to_num(x), 0, nx - 1)
+        inside_y = np.clip(np.nan_to_num(y), 0, ny - 1)
+        return np.ascontiguousarray(polynomial_terms(inside_x, inside_y, self.psf.shape, self.psf.order))
+
+    def forced(self, x: Float64, y: Float64) -> PointFits:
+        """Fluxes at fixed positions (n,) [pixel]."""
+        fits = _empty_fits(x.size)
+        frame = self.frame
+        psf_flux.forced_flux(
+            frame.image, frame.variance, frame.mask, UNUSABLE, self.psf.coefficients, self.sums, self.terms(x, y),
+            x, y, self.half, fits.table, fits.status,
+        )  # fmt: skip
+        return fits
+
+    def fitted(self, x: Float64, y: Float64, max_shift_pix: float) -> PointFits:
+        """Fluxes and positions, from starts (n,) [pixel]."""
+        fits = _empty_fits(x.size)
+        frame = self.frame
+        psf_flux.fit_psf(
+            frame.image, frame.variance, frame.mask, UNUSABLE, self.psf.coefficients, self.sums, self.terms(x, y),
+            x, y, self.half, max_shift_pix, fits.table, fits.status,
+        )  # fmt: skip
+        return fits
+
+
+def _empty_fits(n: int) -> PointFits:
+    return PointFits(table=np.full((n, psf_flux.N_COLUMNS), np.nan), status=np.zeros(n, np.uint8))
