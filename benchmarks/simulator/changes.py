@@ -1,0 +1,172 @@
+"""What changes in the sky of one detector: variables, transients and movers."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.simulator.config import SimulationConfig
+from benchmarks.simulator.photometry import BANDS, mag_to_njy
+from benchmarks.simulator.randomness import stream
+from benchmarks.simulator.skymodel import SKY, Rows
+from core.camera import Camera
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+VARIABLE_IDS: Final = 10**15
+TRANSIENT_IDS: Final = 2 * 10**15
+MOVER_IDS: Final = 3 * 10**15
+CORE_ARCSEC: Final = 0.1
+NEAR_BRIGHT_ARCSEC: Final = 5.0
+_BRIGHT_MAG: Final = 18.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variables:
+    """Periodic stars; ``rows`` holds positions and mean magnitudes, the arrays (n,) their light curves."""
+
+    rows: Rows
+    period_days: Float64
+    amplitude: Float64
+    phase: Float64
+
+    def flux(self, band: str, mjd_tai: float | Float64) -> Float64:
+        """Fluxes [nJy] in a band: (n,) at one time, (n, m) at m times."""
+        mean = mag_to_njy(self.rows["mag"][:, BANDS.index(band)])
+        times = np.atleast_1d(np.asarray(mjd_tai, np.float64))
+        wave = np.sin(2 * np.pi * times[None, :] / self.period_days[:, None] + self.phase[:, None])
+        # redder bands vary less
+        strength = self.amplitude * (1.15 - 0.1 * BANDS.index(band))
+        flux = mean[:, None] * (1 + strength[:, None] * wave)
+        return flux if np.ndim(mjd_tai) else flux[:, 0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transients:
+    """New point sources of one visit."""
+
+    ids: Int64
+    ra: Float64
+    dec: Float64
+    is_hosted: NDArray[np.bool_]
+    is_near_bright: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movers:
+    """Solar-system objects: position at ``epoch_mjd_tai`` and apparent motion; the ephemeris is off by a constant."""
+
+    ids: Int64
+    ra: Float64
+    dec: Float64
+    rate_east_deg_day: Float64
+    rate_north_deg_day: Float64
+    distance_au: Float64
+    mag: Float64
+    error_east_arcsec: Float64
+    error_north_arcsec: Float64
+    epoch_mjd_tai: float
+
+    def position(self, mjd_tai: float) -> tuple[Float64, Float64]:
+        """Apparent ICRS (ra, dec) [deg]."""
+        days = mjd_tai - self.epoch_mjd_tai
+        return (
+            self.ra + self.rate_east_deg_day * days / np.cos(np.radians(self.dec)),
+            self.dec + self.rate_north_deg_day * days,
+        )
+
+
+def _uniform_sky(
+    rng: np.random.Generator, config: SimulationConfig, camera: Camera, detector: int, n: int
+) -> tuple[Float64, Float64]:
+    """n positions on the detector as the mean pointing sees it, away from its edge."""
+    ny, nx = camera.detectors[detector].shape
+    margin = config.edge_margin_pix
+    x, y = rng.uniform(margin, nx - 1 - margin, n), rng.uniform(margin, ny - 1 - margin, n)
+    return camera.pixel_to_sky(detector, x, y, config.ra_deg, config.dec_deg, config.rot_sky_deg)
+
+
+def make_variables(config: SimulationConfig, camera: Camera, detector: int) -> Variables:
+    """Stars of 18.5 to 21.5 mag with periods of hours to months."""
+    rng = stream(config.seed, "variables", detector)
+    n = config.variables
+    rows = np.zeros(n, SKY)
+    rows["ra"], rows["dec"] = _uniform_sky(rng, config, camera, detector, n)
+    rows["id"] = VARIABLE_IDS + detector * 10_000 + np.arange(n)
+    rows["is_star"] = True
+    rows["axis_ratio"] = 1.0
+    r, g_r = rng.uniform(18.5, 21.5, n), rng.uniform(0.1, 0.7, n)
+    r_i = 0.4 * g_r
+    offsets = np.stack([g_r * 2.2 + 0.6, g_r, 0 * g_r, -r_i, -1.4 * r_i, -1.7 * r_i], axis=-1)
+    rows["mag"] = r[:, None] + offsets
+    return Variables(
+        rows=rows,
+        period_days=np.exp(rng.uniform(np.log(0.3), np.log(60.0), n)),
+        amplitude=rng.uniform(0.15, 0.5, n),
+        phase=rng.uniform(0, 2 * np.pi, n),
+    )
+
+
+def make_transients(config: SimulationConfig, camera: Camera, detector: int, visit_index: int, sky: Rows) -> Transients:
+    """Half of them last through the night, half are of this visit only; hosts and neighbors as configured."""
+    n_lasting = config.transients // 2
+    parts = []
+    for index, n in ((-1, n_lasting), (visit_index, config.transients - n_lasting)):
+        rng = stream(config.seed, "transients", detector, index + 1)
+        ra, dec = _uniform_sky(rng, config, camera, detector, n)
+        kind = rng.permutation(np.arange(n) / max(n, 1))
+        is_core, is_hosted, is_near = kind < 0.1, kind < 0.5, (kind >= 0.5) & (kind < 0.6)
+        inside = _inside(config, camera, detector, sky)
+        hosts = np.flatnonzero(inside & ~sky["is_star"] & (sky["mag"][:, 2] < 24.0) & (sky["mag"][:, 2] > 18.5))
+        stars = np.flatnonzero(inside & sky["is_star"] & (sky["mag"][:, 2] < _BRIGHT_MAG))
+        if hosts.size == 0:
+            is_hosted[:] = False
+        if stars.size == 0:
+            is_near[:] = False
+        angle = rng.uniform(0, 2 * np.pi, n)
+        for where, pool in ((is_hosted, hosts), (is_near, stars)):
+            m = int(where.sum())
+            if m == 0:
+                continue
+            host = sky[rng.choice(pool, m)]
+            if where is is_hosted:
+                spread = np.where(is_core[where], CORE_ARCSEC, 1.2 * host["re"])
+                radius = spread * np.sqrt(rng.random(m))
+            else:
+                radius = np.sqrt(rng.uniform(1.5**2, NEAR_BRIGHT_ARCSEC**2, m))
+            dec[where] = host["dec"] + radius * np.cos(angle[where]) / 3600
+            ra[where] = host["ra"] + radius * np.sin(angle[where]) / 3600 / np.cos(np.radians(host["dec"]))
+        ids = TRANSIENT_IDS + (detector * 1000 + index + 1) * 10_000 + np.arange(n)
+        parts.append((ids, ra, dec, is_hosted, is_near))
+    joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+    return Transients(ids=joined[0], ra=joined[1], dec=joined[2], is_hosted=joined[3], is_near_bright=joined[4])
+
+
+def _inside(config: SimulationConfig, camera: Camera, detector: int, sky: Rows) -> NDArray[np.bool_]:
+    ny, nx = camera.detectors[detector].shape
+    margin = config.edge_margin_pix
+    x, y = camera.sky_to_pixel(detector, sky["ra"], sky["dec"], config.ra_deg, config.dec_deg, config.rot_sky_deg)
+    return (x > margin) & (x < nx - 1 - margin) & (y > margin) & (y < ny - 1 - margin)
+
+
+def make_movers(config: SimulationConfig, camera: Camera, detector: int) -> Movers:
+    """Main-belt-like motions of 0.05 to 0.4 deg/day; ephemerides off by 0.1 to 1 arcsec."""
+    rng = stream(config.seed, "movers", detector)
+    n = config.movers
+    ra, dec = _uniform_sky(rng, config, camera, detector, n)
+    rate, direction = rng.uniform(0.05, 0.4, n), rng.uniform(0, 2 * np.pi, n)
+    error, towards = rng.uniform(0.1, 1.0, n), rng.uniform(0, 2 * np.pi, n)
+    return Movers(
+        ids=MOVER_IDS + detector * 10_000 + np.arange(n),
+        ra=ra,
+        dec=dec,
+        rate_east_deg_day=rate * np.sin(direction),
+        rate_north_deg_day=rate * np.cos(direction),
+        distance_au=rng.uniform(1.2, 3.0, n),
+        mag=rng.uniform(20.0, 24.0, n),
+        error_east_arcsec=error * np.sin(towards),
+        error_north_arcsec=error * np.cos(towards),
+        epoch_mjd_tai=config.start_mjd_tai,
+    )

@@ -1,0 +1,156 @@
+"""What one dataset simulates: numbers and switches, frozen, with a digest that names the result."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Final
+
+from benchmarks.simulator.photometry import BANDS
+
+NEVER_SIMULATED: Final = (
+    "charge transfer inefficiency and tree rings",
+    "differential refraction, aberration and DCR elongation inside a PSF",
+    "optical ghosts and scattered light beyond the aureole",
+    "fringing and amplifier glow",
+    "template inputs are simulated as calibrated frames: no readout effects but noise and saturation",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """One switch an effect; all that are off are named in ``not_simulated``."""
+
+    aureole: bool = True
+    psf_variation: bool = True
+    chromatic_psf: bool = True
+    brighter_fatter: bool = True
+    turbulence: bool = True
+    dcr: bool = True
+    proper_motion: bool = True
+    pointing_error: bool = True
+    shutter: bool = True
+    sky_gradient: bool = True
+    overscan_drift: bool = True
+    bias_structure: bool = True
+    nonlinearity: bool = True
+    crosstalk: bool = True
+    dark: bool = True
+    flat: bool = True
+    dome_error: bool = True
+    defects: bool = True
+    saturation: bool = True
+    bleeds: bool = True
+    cosmic_rays: bool = True
+    satellite_streaks: bool = False
+    calibration_noise: bool = True
+    reference_errors: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationConfig:
+    """One dataset. Angles degrees, lengths arcsec or pixel as named, times seconds."""
+
+    preset: str = "demo"
+    seed: int = 1
+    camera: str = "lsstcam"
+    detectors: tuple[int, ...] = (94, 4)
+    visits: int = 3
+    bands: tuple[str, ...] = ("r", "i")
+    """Bands of the visits, in turn."""
+    seeing_arcsec: tuple[float, ...] = (0.80, 0.70, 0.95)
+    """Delivered FWHM of the visits, in turn."""
+    ra_deg: float = 36.9
+    dec_deg: float = -4.8
+    rot_sky_deg: float = 8.0
+    dither_arcsec: float = 20.0
+    dither_rot_deg: float = 0.1
+    start_mjd_tai: float = 61364.13
+    day_obs: int = 20261119
+    first_sequence: int = 120
+    exposure_s: float = 30.0
+    readout_s: float = 2.4
+    cadence_s: float = 11.0
+    """Between readouts of consecutive visits in the replayed events; the headers' times follow the real cadence."""
+    lead_s: float = 9.0
+    """Between a visit's next-visit event and its readouts in the replayed events."""
+    gaia_stars_deg2: float = 8800.0
+    star_density_factor: float = 1.0
+    brightest_mag: float = 12.0
+    galaxies_arcmin2: float = 17.5
+    """Galaxies with r < 24.5."""
+    faintest_mag: float = 25.2
+    variables: int = 80
+    transients: int = 160
+    movers: int = 8
+    edge_margin_pix: float = 200.0
+    """Variables and lasting transients keep this much away from the detector's edge."""
+    snr_range: tuple[float, float] = (3.0, 100.0)
+    variable_snr_range: tuple[float, float] = (8.0, 100.0)
+    template_inputs: int = 5
+    template_padding_arcsec: float = 56.0
+    template_rotation_deg: float = 4.0
+    tract_shape: tuple[int, int] = (40960, 40960)
+    patch_size: int = 1024
+    cell_size: int = 256
+    template_psf_size: int = 41
+    history_days: float = 365.0
+    history_sources: int = 44
+    history_forced: int = 66
+    other_objects: int = 150
+    """DIAObjects of the past that do not vary now."""
+    cosmic_rays: int = 50
+    calibration_frames: int = 20
+    psf_grid: int = 5
+    effects: Effects = field(default_factory=Effects)
+
+    def digest(self) -> str:
+        """Short hash of everything above; equal digests mean equal datasets."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def band(self, visit_index: int) -> str:
+        """Band of a visit by its place in the sequence."""
+        return self.bands[visit_index % len(self.bands)]
+
+    def not_simulated(self) -> list[str]:
+        """Names of what is missing from the pixels."""
+        off = [f.name for f in fields(self.effects) if not getattr(self.effects, f.name)]
+        return [*off, *NEVER_SIMULATED]
+
+    def __post_init__(self) -> None:
+        unknown = set(self.bands) - set(BANDS)
+        if unknown:
+            raise ValueError(f"unknown bands {sorted(unknown)}")
+
+
+def preset(name: str, **changes: object) -> SimulationConfig:
+    """Configuration ``demo``, ``test`` or ``quality`` with fields changed."""
+    values: dict[str, object] = {"preset": name, **_PRESETS[name], **changes}
+    return SimulationConfig(**values)  # type: ignore[arg-type]
+
+
+_PRESETS: Final[dict[str, dict[str, object]]] = {
+    "demo": {},
+    "quality": {"bands": ("g", "r", "i"), "seeing_arcsec": (0.8, 0.55, 1.1), "variables": 60, "transients": 182},
+    "test": {
+        "camera": "testcam",
+        "detectors": (0, 1),
+        "bands": ("r", "i"),
+        "dither_arcsec": 2.0,
+        "rot_sky_deg": 5.0,
+        "template_padding_arcsec": 14.0,
+        "tract_shape": (4096, 4096),
+        "patch_size": 256,
+        "cell_size": 64,
+        "template_psf_size": 31,
+        "star_density_factor": 14.0,
+        "brightest_mag": 15.5,
+        "variables": 8,
+        "transients": 12,
+        "movers": 3,
+        "edge_margin_pix": 24.0,
+        "cosmic_rays": 5,
+        "other_objects": 6,
+        "psf_grid": 3,
+    },
+}
+PRESETS: Final = tuple(_PRESETS)

@@ -1,0 +1,375 @@
+"""One visit of one detector: sky to raw file and truth table."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.simulator.calibrations import per_pixel
+from benchmarks.simulator.changes import Movers, Transients, Variables
+from benchmarks.simulator.config import SimulationConfig
+from benchmarks.simulator.drawing import psf_images
+from benchmarks.simulator.electronics import collect, read_out, saturate
+from benchmarks.simulator.hardware import Hardware, low_order, vignetting
+from benchmarks.simulator.optics import make_optics
+from benchmarks.simulator.particles import add_cosmic_rays, add_streak
+from benchmarks.simulator.photometry import BANDS, njy_to_mag
+from benchmarks.simulator.randomness import stream
+from benchmarks.simulator.rawfile import write_raw
+from benchmarks.simulator.scene import Frame, Placed, Points, paint, place_rows, row_color, single_points
+from benchmarks.simulator.skymodel import Rows, positions_at
+from benchmarks.simulator.template import TemplateTruth
+from benchmarks.simulator.truth import TRUTH, write_truth
+from benchmarks.simulator.visits import DAY_S, SHUTTER_CROSSING_S, Visit
+from core.camera import Camera, Detector
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+_STAMP = 31
+_TRANSIENT_COLOR = 0.3
+_MOVER_COLOR = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorSky:
+    """Everything in the sky of one detector, the same in all its visits."""
+
+    rows: Rows
+    variables: Variables
+    movers: Movers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Sources that differ from the template, on a frame: fluxes [nJy] of visit minus template."""
+
+    kind: bytes
+    ids: NDArray[np.int64]
+    ra: Float64
+    dec: Float64
+    placed: Placed
+    template_flux: Float64
+    sigma: Float64
+    """Error of an optimal measurement of the difference [nJy]."""
+    is_hosted: NDArray[np.bool_]
+    is_near_bright: NDArray[np.bool_]
+
+
+def make_frame(config: SimulationConfig, camera: Camera, detector: Detector, visit: Visit) -> Frame:
+    """The true geometry and imaging of a visit on a detector."""
+    scale = camera.pixel_scale_arcsec
+    rng = stream(config.seed, "optics", visit.index)  # the same for all detectors: one sky above them
+    origin_x, origin_y = detector.pixel_to_focal_plane(0.0, 0.0)
+    per_mm = camera.plate_scale_arcsec_per_mm
+    optics = make_optics(
+        config, rng, detector.shape, scale, (float(origin_x) * per_mm, float(origin_y) * per_mm), visit.band,
+        visit.seeing_arcsec, (visit.tan_zenith, visit.zenith_angle_deg), visit.true_rot_sky_deg,
+    )  # fmt: skip
+
+    pointing = (visit.true_ra_deg, visit.true_dec_deg, visit.true_rot_sky_deg)
+
+    def to_pixel(ra: Float64, dec: Float64) -> tuple[Float64, Float64]:
+        return camera.sky_to_pixel(detector.detector, ra, dec, *pointing)
+
+    def to_sky(x: Float64, y: Float64) -> tuple[Float64, Float64]:
+        return camera.pixel_to_sky(detector.detector, x, y, *pointing)
+
+    noise = float(np.sqrt(visit.sky_electrons + 36.0))
+    return Frame(
+        to_pixel=to_pixel,
+        to_sky=to_sky,
+        optics=optics,
+        rot_deg=visit.true_rot_sky_deg,
+        band=visit.band,
+        njy_per_electron=visit.njy_per_electron,
+        noise_electrons=noise,
+    )
+
+
+def sky_background(config: SimulationConfig, detector: Detector, visit: Visit) -> Float32:
+    """Sky [e-/pixel] with a gradient of about 1.5 %, and the shutter's unevenness."""
+    sky = np.full(detector.shape, visit.sky_electrons, np.float32)
+    rng = stream(config.seed, "sky", visit.index, detector.detector)
+    if config.effects.sky_gradient:
+        sky *= np.float32(1) + low_order(rng, detector.shape, 0.008)
+    return sky
+
+
+def optimal_sigma(frame: Frame, variance: Float32, placed: Placed, template: TemplateTruth | None) -> Float64:
+    """1 / sqrt(sum(P**2 / V)) [nJy] at each source; ``variance`` (ny, nx) of the science image [nJy**2]."""
+    weights = frame.optics.weights(placed.x, placed.y, placed.color)
+    stamps = psf_images(frame.optics.basis, weights, placed.x, placed.y, _STAMP, placed.points)
+    ny, nx = variance.shape
+    offset = np.arange(_STAMP) - _STAMP // 2
+    y = np.floor(placed.y + 0.5).astype(np.int64)[:, None, None] + offset[None, :, None]
+    x = np.floor(placed.x + 0.5).astype(np.int64)[:, None, None] + offset[None, None, :]
+    total = variance[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)].astype(np.float64)
+    if template is not None:
+        total += template.variance_around(frame, placed.x, placed.y, _STAMP)
+    on_frame = (y >= 0) & (y < ny) & (x >= 0) & (x < nx)
+    information = (np.square(stamps.astype(np.float64)) / total * on_frame).sum(axis=(1, 2))
+    return np.asarray(1 / np.sqrt(np.maximum(information, 1e-12)), np.float64)
+
+
+def draw_snr(rng: np.random.Generator, n: int, limits: tuple[float, float]) -> Float64:
+    """Log-uniform signal-to-noise ratios."""
+    return np.asarray(np.exp(rng.uniform(np.log(limits[0]), np.log(limits[1]), n)), np.float64)
+
+
+def _with_flux(placed: Placed, flux: Float64) -> Placed:
+    return Placed(x=placed.x, y=placed.y, flux=flux, color=placed.color, points=placed.points)
+
+
+def vary(
+    config: SimulationConfig,
+    visit: Visit,
+    detector: Detector,
+    frame: Frame,
+    variance: Float32,
+    sky: DetectorSky,
+    template: TemplateTruth | None,
+) -> Change:
+    """Variables at the brightness that gives each the signal-to-noise ratio drawn for it."""
+    rows = sky.variables.rows
+    ra, dec = positions_at(rows, visit.midpoint_mjd_tai, proper_motion=config.effects.proper_motion)
+    color = row_color(rows)
+    mean = template_mean(config, sky.variables, visit, template)
+    x, y = frame.place(ra, dec, color)
+    placed = Placed(x=x, y=y, flux=mean, color=color, points=single_points(rows.size))
+    sigma = optimal_sigma(frame, variance, placed, template)
+    rng = stream(config.seed, "variation", detector.detector, visit.index)
+    change = draw_snr(rng, rows.size, config.variable_snr_range) * sigma
+    fades = (rng.random(rows.size) < 0.5) & (change < 0.8 * mean)
+    none = np.zeros(rows.size, bool)
+    flux = np.where(fades, -change, change)
+    return Change(
+        kind=b"variable", ids=rows["id"], ra=ra, dec=dec, placed=_with_flux(placed, flux), template_flux=mean, sigma=sigma,
+        is_hosted=none, is_near_bright=none,
+    )  # fmt: skip
+
+
+def template_mean(
+    config: SimulationConfig, variables: Variables, visit: Visit, template: TemplateTruth | None
+) -> Float64:
+    """Flux of the variables in the coadd [nJy]."""
+    if template is None:
+        return variables.flux(visit.band, config.start_mjd_tai)
+    return np.asarray(variables.flux(visit.band, template.epochs) @ template.weights, np.float64)
+
+
+def appear(
+    config: SimulationConfig,
+    visit: Visit,
+    detector: Detector,
+    frame: Frame,
+    variance: Float32,
+    transients: Transients,
+    template: TemplateTruth | None,
+) -> Change:
+    """Transients of this visit, fluxes drawn in signal-to-noise ratio."""
+    n = transients.ids.size
+    color = np.full(n, _TRANSIENT_COLOR)
+    x, y = frame.place(transients.ra, transients.dec, color)
+    placed = Placed(x=x, y=y, flux=np.zeros(n), color=color, points=single_points(n))
+    sigma = optimal_sigma(frame, variance, placed, template)
+    snr = draw_snr(stream(config.seed, "appearance", detector.detector, visit.index), n, config.snr_range)
+    return Change(
+        kind=b"transient", ids=transients.ids, ra=transients.ra, dec=transients.dec,
+        placed=_with_flux(placed, snr * sigma), template_flux=np.zeros(n), sigma=sigma,
+        is_hosted=transients.is_hosted, is_near_bright=transients.is_near_bright,
+    )  # fmt: skip
+
+
+def move(
+    config: SimulationConfig,
+    visit: Visit,
+    detector: Detector,
+    frame: Frame,
+    variance: Float32,
+    movers: Movers,
+    template: TemplateTruth | None,
+) -> Change:
+    """Movers as short trails; the shutter's motion makes their mid-time depend on the place in the focal plane."""
+    ra, dec = movers.position(visit.midpoint_mjd_tai)
+    n = movers.ids.size
+    color = np.full(n, _MOVER_COLOR)
+    x, y = frame.place(ra, dec, color)
+    if config.effects.shutter:
+        place = (frame.optics.origin_arcsec[0] + x * frame.optics.scale_arcsec) / 6300.0
+        late = place * SHUTTER_CROSSING_S / 2 / DAY_S
+        ra_late, dec_late = movers.position(visit.midpoint_mjd_tai + 0.01)
+        x_late, y_late = frame.place(ra_late, dec_late, color)
+        x, y = x + (x_late - x) * late / 0.01, y + (y_late - y) * late / 0.01
+    begin = frame.place(*movers.position(visit.start_mjd_tai), color)
+    end = frame.place(*movers.position(visit.end_mjd_tai), color)
+    points = _trails(end[0] - begin[0], end[1] - begin[1])
+    placed = Placed(x=x, y=y, flux=np.zeros(n), color=color, points=points)
+    sigma = optimal_sigma(frame, variance, placed, template)
+    rng = stream(config.seed, "brightness", detector.detector, visit.index)
+    snr = draw_snr(rng, n, (5.0, config.snr_range[1]))
+    none = np.zeros(n, bool)
+    return Change(
+        kind=b"mover", ids=movers.ids, ra=ra, dec=dec, placed=_with_flux(placed, snr * sigma), template_flux=np.zeros(n),
+        sigma=sigma, is_hosted=none, is_near_bright=none,
+    )  # fmt: skip
+
+
+def _trails(length_x: Float64, length_y: Float64) -> Points:
+    counts = np.maximum(np.ceil(np.hypot(length_x, length_y) / 0.3), 1).astype(np.int64)
+    start = np.concatenate([[0], np.cumsum(counts)])
+    owner = np.repeat(np.arange(counts.size), counts)
+    t = (np.arange(start[-1]) - start[owner] + 0.5) / counts[owner] - 0.5
+    return start, (t * length_x[owner]).astype(np.float32), (t * length_y[owner]).astype(np.float32)
+
+
+def simulate_exposure(
+    out: Path,
+    config: SimulationConfig,
+    camera: Camera,
+    detector: Detector,
+    hardware: Hardware,
+    visit: Visit,
+    sky: DetectorSky,
+    transients: Transients,
+    template: TemplateTruth | None,
+) -> dict[str, float]:
+    """Write raw and truth of one visit-detector; returns figures for the log."""
+    frame = make_frame(config, camera, detector, visit)
+    response = hardware.response * vignetting(config, detector, visit.band)
+    expected = sky_background(config, detector, visit)
+    ra, dec = positions_at(sky.rows, visit.midpoint_mjd_tai, proper_motion=config.effects.proper_motion)
+    static, kept = place_rows(frame, sky.rows, ra, dec)
+    paint(expected, frame, static)
+    # what the variables were in the template is part of the scene that the changes are measured against
+    mean = template_mean(config, sky.variables, visit, template)
+    v_ra, v_dec = positions_at(sky.variables.rows, visit.midpoint_mjd_tai, proper_motion=config.effects.proper_motion)
+    v_placed, _ = place_rows(frame, sky.variables.rows, v_ra, v_dec)
+    if v_placed.x.size == mean.size:
+        v_placed = _with_flux(v_placed, mean)
+    paint(expected, frame, v_placed)
+
+    read_variance = per_pixel(np.square(hardware.read_noise), detector)
+    counted = expected * response + hardware.dark * np.float32(visit.exposure_s) + read_variance
+    variance = counted / np.square(response) * np.float32(visit.njy_per_electron**2)
+    about = (config, visit, detector, frame, variance)
+    changes = [vary(*about, sky, template), appear(*about, transients, template), move(*about, sky.movers, template)]
+    for change in changes:
+        paint(expected, frame, change.placed)
+    if config.effects.satellite_streaks:
+        rng = stream(config.seed, "streak", detector.detector, visit.index)
+        add_streak(expected, rng, visit.seeing_arcsec / camera.pixel_scale_arcsec)
+    np.maximum(expected, 0, out=expected)
+    expected *= response
+    if config.effects.shutter:
+        expected *= _shutter_unevenness(detector)
+    rng = stream(config.seed, "photons", detector.detector, visit.index)
+    charge = collect(expected, hardware, config, rng, visit.exposure_s)
+    hits = add_cosmic_rays(charge, rng, config.cosmic_rays if config.effects.cosmic_rays else 0)
+    saturate(charge, detector, hardware, config)
+    segments = read_out(charge, detector, hardware, config, rng)
+    name = f"{visit.visit}_{detector.detector:03d}.fits"
+    write_raw(out / "raw" / str(visit.day_obs) / name, segments, visit, camera, detector, config.readout_s)
+
+    table = np.concatenate(
+        [
+            static_truth(config, frame, static, sky.rows[kept], (ra[kept], dec[kept]), variance, template),
+            *(change_truth(change, frame) for change in changes),
+        ]
+    )
+    _write_truth_file(out / "truth" / name, config, camera, detector, visit, frame, table, hits, template)
+    return {"n_static": float(kept.size), "sky": visit.sky_electrons}
+
+
+def _shutter_unevenness(detector: Detector) -> Float32:
+    """Effective exposure varies by 0.1 % along x."""
+    u = np.linspace(-1, 1, detector.shape[1], dtype=np.float32)
+    return np.asarray(1 + np.float32(5e-4) * u, np.float32)[None, :]
+
+
+def static_truth(
+    config: SimulationConfig,
+    frame: Frame,
+    placed: Placed,
+    rows: Rows,
+    at: tuple[Float64, Float64],
+    variance: Float32,
+    template: TemplateTruth | None,
+) -> NDArray[np.void]:
+    """Rows of stars and galaxies. ``snr_true`` of a star is that of the dipole its motion since the template leaves."""
+    keep = placed.inside(frame.shape)
+    table = np.zeros(int(keep.sum()), TRUTH)
+    table["id"] = rows["id"][keep]
+    table["kind"] = np.where(rows["is_star"][keep], b"star", b"galaxy")
+    table["x"], table["y"] = placed.x[keep], placed.y[keep]
+    table["ra"], table["dec"] = at[0][keep], at[1][keep]
+    table["science_flux"] = table["template_flux"] = placed.flux[keep]
+    table["mag"] = rows["mag"][keep, BANDS.index(frame.band)]
+    if template is None:
+        return table
+    past = np.zeros((2, table.size))
+    for epoch, weight in zip(template.epochs, template.weights, strict=True):
+        past += weight * np.stack(positions_at(rows[keep], epoch, proper_motion=config.effects.proper_motion))
+    x0, y0 = frame.to_pixel(past[0], past[1])
+    x1, y1 = frame.to_pixel(table["ra"], table["dec"])
+    table["moved_px"] = np.hypot(x1 - x0, y1 - y0)
+    moved = np.flatnonzero(table["moved_px"] > 0.02)
+    iy = np.clip(np.round(table["y"][moved]).astype(int), 0, variance.shape[0] - 1)
+    ix = np.clip(np.round(table["x"][moved]).astype(int), 0, variance.shape[1] - 1)
+    # S/N of the derivative of a Gaussian PSF: F m / (sqrt(2) s) / (2 s sqrt(pi) noise)
+    s = frame.optics.basis.fwhm_arcsec / frame.optics.scale_arcsec / 2.3548
+    noise = np.sqrt(variance[iy, ix])
+    table["snr_true"][moved] = (
+        table["science_flux"][moved] * table["moved_px"][moved] / (2.8284 * s**2 * 1.7725 * noise)
+    )
+    return table
+
+
+def change_truth(change: Change, frame: Frame) -> NDArray[np.void]:
+    """Rows of variables, transients or movers."""
+    keep = change.placed.inside(frame.shape)
+    table = np.zeros(int(keep.sum()), TRUTH)
+    placed = change.placed
+    science = change.template_flux + placed.flux
+    columns: dict[str, Any] = {
+        "id": change.ids, "x": placed.x, "y": placed.y, "ra": change.ra, "dec": change.dec, "flux": placed.flux,
+        "science_flux": science, "template_flux": change.template_flux, "snr_true": placed.flux / change.sigma,
+        "mag": njy_to_mag(science), "hosted": change.is_hosted, "near_bright": change.is_near_bright,
+    }  # fmt: skip
+    for name, values in columns.items():
+        table[name] = values[keep]
+    table["kind"] = change.kind
+    return table
+
+
+def _write_truth_file(
+    path: Path,
+    config: SimulationConfig,
+    camera: Camera,
+    detector: Detector,
+    visit: Visit,
+    frame: Frame,
+    table: NDArray[np.void],
+    hits: tuple[NDArray[np.int32], NDArray[np.int32]],
+    template: TemplateTruth | None,
+) -> None:
+    ny, nx = detector.shape
+    edge = np.linspace(0.1, 0.9, config.psf_grid)
+    x, y = (g.ravel() for g in np.meshgrid(np.round(edge * (nx - 1)), np.round(edge * (ny - 1))))
+    weights = frame.optics.weights(x, y, np.full(x.size, 0.8))
+    images = psf_images(frame.optics.basis, weights, x, y, 51)
+    images /= images.sum(axis=(1, 2), keepdims=True)
+    size = config.template_psf_size
+    matched = np.zeros((x.size, size, size), np.float32)
+    if template is not None:
+        matched = template.psf_at(*frame.to_sky(x, y))
+    header = {
+        "ZP": visit.njy_per_electron, "FWHM": visit.seeing_arcsec, "SKY": visit.sky_electrons, "BAND": visit.band,
+        "SEED": config.seed, "VISIT": visit.visit, "DETECTOR": detector.detector, "RATRUE": visit.true_ra_deg,
+        "DECTRUE": visit.true_dec_deg, "ROTTRUE": visit.true_rot_sky_deg, "AIRMASS": visit.airmass,
+        "CAMERA": camera.name, "DIGEST": config.digest(),
+    }  # fmt: skip
+    header.update({f"NOSIM{i:02d}": text[:60] for i, text in enumerate(config.not_simulated())})
+    write_truth(path, table, hits, (x, y), images, matched, header)
