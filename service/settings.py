@@ -26,13 +26,12 @@ class Settings(BaseSettings):
     log_url: str = Field(default="", description="redis://… or kafka://host:port; empty: an embedded Valkey.")
     cache_url: str = Field(default="", description="redis://… of the cache; empty: an embedded Valkey.")
     kafka_password: SecretStr = Field(default=SecretStr(""), description="SASL password, if the broker wants one.")
-    namespace: str = Field(default="sub60", description="Prefix of topics and keys, so that several can share servers.")
     partitions: int = Field(default=4, ge=1, le=512, description="Partitions of the work topic.")
     workers: int = Field(default=2, ge=1, le=256, description="Workers of --role all.")
     slot: int = Field(default=0, ge=0, description="Number of this worker; fixes its transactional identity.")
     http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
     http_port: int = Field(default=8060, ge=0, le=65535, description="Port of the HTTP server; --role all counts up.")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
     deadline_s: float = Field(default=60.0, gt=0, description="From end of readout to committed alerts [s].")
     clock_suspect_s: float = Field(
         default=30.0, gt=0, description="Receipt this far from t0 makes the clock suspect [s]."

@@ -1,0 +1,268 @@
+"""The worker's loop over a log, a child and a clock in memory."""
+
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from core.errors import Outcome
+from service.health import Health
+from service.log.contract import CommitUnknown, Fenced, LogUnavailable
+from service.metrics import Metrics
+from service.records import Committed, DeadLetter, Manifest, unpack
+from service.roles.reports import Reporter
+from service.roles.worker import Parts, Worker
+from service.settings import read_settings
+from tests.support.service.builders import T0, VISIT, prepare, readout
+from tests.support.service.fakes import FakeAttempts, FakeChild, FakeClock, FakeLog
+
+
+class Bench:
+    """A worker and everything around it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock, self.log, self.child, self.attempts = FakeClock(), FakeLog(), FakeChild(), FakeAttempts()
+        self.registry = CollectorRegistry()
+        metrics = Metrics(self.registry)
+        self.health = Health(self.clock)
+        waits = bool(settings.get("measure_reference", False))
+        self.worker = Worker(
+            Parts(
+                settings=read_settings({}, **settings),
+                clock=self.clock,
+                log=self.log,
+                child=self.child,  # type: ignore[arg-type]
+                inbox=self.child,  # type: ignore[arg-type]
+                attempts=self.attempts,
+                reporter=Reporter("w0", self.log, self.clock, metrics, waits_for_reference=waits),
+                metrics=metrics,
+                health=self.health,
+            )
+        )
+        self.turn(2)
+
+    def turn(self, n: int = 1) -> None:
+        """Go round."""
+        for _ in range(n):
+            self.worker.turn()
+
+    def run_job(self, **changes: Any) -> None:
+        """One readout from arrival to commit."""
+        self.log.put(readout(**changes))
+        self.turn(2)
+        self.child.answer()
+        self.turn(2)
+
+    def manifests(self) -> list[Manifest]:
+        """Of all commits."""
+        return [
+            unpack(Manifest, r.value) for _, _, records in self.log.commits for r in records if r.topic == "manifests"
+        ]
+
+    def sample(self, name: str, **labels: str) -> float:
+        """A metric's value, 0 if it never moved."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+def test_one_readout_is_one_commit_of_alerts_manifest_and_checkpoint() -> None:
+    bench = Bench()
+    bench.run_job()
+    ((partition, checkpoint, records),) = bench.log.commits
+    assert partition == 0
+    assert checkpoint.offset == 1
+    assert checkpoint.recent == ((VISIT, 0),)
+    assert [(r.topic, r.key) for r in records] == [
+        ("manifests", b"%d:0" % VISIT),
+        ("alerts", b"1"),
+        ("alerts", b"2"),
+    ]
+    (manifest,) = bench.manifests()
+    assert (manifest.outcome, manifest.n_alerts, manifest.attempt) == (Outcome.ALERTS, 2, 1)
+    committed = [unpack(Committed, r.value) for r in bench.log.appended if r.topic == "committed"]
+    assert committed[0].latency_s == pytest.approx(0.2)
+    assert committed[0].shutter_latency_s == pytest.approx(2.2)
+    assert bench.sample("sub60_visits_total", outcome="alerts") == 1
+    assert bench.sample("sub60_alert_latency_seconds_count") == 1
+
+
+def test_deadline_counts_from_the_earlier_of_t0_and_receipt() -> None:
+    bench = Bench()
+    bench.log.put(readout(received_tai_s=T0 - 5))
+    bench.turn(2)
+    assert bench.child.jobs[0].deadline_monotonic_s - bench.clock.monotonic_s() == pytest.approx(60 - 5.2)
+
+
+def test_earliest_readout_first_across_partitions_in_order_within() -> None:
+    bench = Bench()
+    bench.log.put(readout(visit=VISIT + 2, readout_end_tai_s=T0 + 9), 0)
+    bench.log.put(readout(visit=VISIT, readout_end_tai_s=T0 - 9), 0)  # earlier, but behind in its partition
+    bench.log.put(readout(visit=VISIT + 1), 1)
+    for _ in range(3):
+        bench.turn(2)
+        bench.child.answer()
+    bench.turn(2)
+    assert [m.visit - VISIT for m in bench.manifests()] == [1, 2, 0]
+
+
+def test_a_readout_sent_twice_is_a_duplicate_even_right_behind_the_first() -> None:
+    bench = Bench()
+    bench.log.put(readout())
+    bench.log.put(readout())
+    bench.turn(2)
+    bench.child.answer()
+    bench.turn(3)
+    assert [m.outcome for m in bench.manifests()] == [Outcome.ALERTS, Outcome.DUPLICATE]
+    assert len(bench.child.jobs) == 1
+    assert bench.log.checkpoints[0].recent == ((VISIT, 0),)
+
+
+def test_a_duplicate_too_old_for_the_checkpoint_is_known_by_its_mark() -> None:
+    bench = Bench()
+    bench.attempts.is_done.add((VISIT, 0))
+    bench.log.put(readout())
+    bench.turn(3)
+    assert [m.outcome for m in bench.manifests()] == [Outcome.DUPLICATE]
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [({"n_snaps": 2}, Outcome.UNSUPPORTED), ({"readout_end_tai_s": T0 - 50_000.0}, Outcome.EXPIRED)],
+)
+def test_outcomes_that_need_no_pixels(changes: dict[str, Any], outcome: Outcome) -> None:
+    bench = Bench()
+    bench.log.put(readout(**changes))
+    bench.turn(3)
+    assert [m.outcome for m in bench.manifests()] == [outcome]
+    assert bench.child.jobs == []
+
+
+def test_third_death_of_the_child_is_a_dead_letter_and_the_next_readout_comes_out() -> None:
+    bench = Bench()
+    bench.log.put(readout())
+    bench.log.put(readout(visit=VISIT + 1))
+    for _ in range(3):
+        bench.turn(2)
+        bench.child.say(None)
+        bench.turn()
+        bench.clock.now += 20
+    bench.turn(2)
+    bench.child.answer()
+    bench.turn(2)
+    assert [m.outcome for m in bench.manifests()] == [Outcome.CRASHED, Outcome.ALERTS]
+    crashed = bench.log.commits[0][2]
+    (letter,) = (unpack(DeadLetter, r.value) for r in crashed if r.topic == "deadletters")
+    assert (letter.code, letter.visit) == ("crashed", VISIT)
+    assert bench.sample("sub60_dead_letters_total", code="crashed") == 1
+
+
+def test_attempts_of_other_workers_count() -> None:
+    bench = Bench()
+    bench.attempts.counts[VISIT, 0] = 3
+    bench.log.put(readout())
+    bench.turn(3)
+    assert [m.outcome for m in bench.manifests()] == [Outcome.CRASHED]
+
+
+def test_a_child_that_overruns_is_replaced_and_its_late_answer_ignored() -> None:
+    bench = Bench()
+    bench.log.put(readout())
+    bench.turn(2)
+    bench.clock.now += 46
+    bench.child.answer()
+    late = bench.child.said.pop()
+    bench.turn()
+    assert bench.child.n_kills == 1
+    bench.turn(3)
+    assert len(bench.child.jobs) == 2
+    bench.child.said.append(late)
+    bench.turn(2)
+    assert bench.log.commits == []
+    bench.child.answer()
+    bench.turn(2)
+    assert [m.attempt for m in bench.manifests()] == [2]
+
+
+def test_next_job_starts_before_the_commit_and_a_failed_commit_is_tried_again() -> None:
+    bench = Bench()
+    bench.log.errors.extend([LogUnavailable("away"), LogUnavailable("away")])
+    bench.log.put(readout())
+    bench.log.put(readout(visit=VISIT + 1))
+    bench.turn(2)
+    bench.child.answer()
+    bench.turn()
+    assert bench.log.commits == []
+    assert len(bench.child.jobs) == 2
+    for _ in range(3):
+        bench.clock.now += 1
+        bench.turn()
+    assert len(bench.log.commits) == 1
+
+
+@pytest.mark.parametrize("error", [Fenced("lost"), CommitUnknown("lost")])
+def test_a_refused_commit_drops_the_result_and_the_readout_comes_again(error: Exception) -> None:
+    bench = Bench()
+    bench.log.errors.append(error)
+    bench.log.put(readout())
+    bench.turn(2)
+    bench.child.answer()
+    bench.turn(2)
+    assert bench.log.commits == []
+    bench.log.epochs[0] = 2
+    bench.run_job()
+    assert len(bench.manifests()) == 1
+
+
+def test_work_of_a_lost_partition_is_dropped_with_its_job() -> None:
+    bench = Bench()
+    bench.log.put(readout())
+    bench.turn(2)
+    del bench.log.epochs[0]
+    bench.turn()
+    bench.child.answer()
+    bench.turn(2)
+    assert bench.log.commits == []
+    assert bench.attempts.counts[VISIT, 0] == 0
+    bench.log.put(readout(detector=1), 1)
+    bench.turn(2)
+    assert len(bench.child.jobs) == 2
+
+
+def test_hints_reach_the_child_and_are_told_again_to_its_successor() -> None:
+    bench = Bench()
+    bench.log.put(prepare())
+    bench.log.put(prepare(group="old", issued_tai_s=T0 - 900, start_tai_s=T0 - 890))
+    bench.turn(2)
+    assert [hint.group for hint in bench.child.hints] == ["g1"]
+    bench.child.say(None)
+    bench.turn(3)
+    assert [hint.group for hint in bench.child.hints] == ["g1", "g1"]
+    assert bench.sample("sub60_prepares_total", state="expired") == 1
+    bench.clock.now += 200
+    bench.turn()
+    assert bench.sample("sub60_prepares_total", state="unused") == 1
+
+
+def test_reference_goes_into_the_committed_record() -> None:
+    bench = Bench(measure_reference=True)
+    bench.run_job()
+    assert not [r for r in bench.log.appended if r.topic == "committed"]
+    bench.child.say({"op": "reference", "generation": 1, "cpu_wall_s": [0.1, 0.2]})
+    bench.turn()
+    (committed,) = (unpack(Committed, r.value) for r in bench.log.appended if r.topic == "committed")
+    assert (committed.reference_cpu_s, committed.reference_wall_s) == (0.1, 0.2)
+
+
+def test_far_receipt_makes_the_clock_suspect() -> None:
+    bench = Bench()
+    bench.run_job(received_tai_s=T0 + 37)
+    assert bench.manifests()[0].is_clock_suspect
+    assert bench.sample("sub60_clock_suspect_total") == 1
+    assert bench.sample("sub60_alert_latency_seconds_count") == 0
+
+
+def test_ready_when_the_child_is_warm_and_the_group_joined() -> None:
+    bench = Bench()
+    assert bench.health.is_ready
+    bench.child.say(None)
+    bench.turn()
+    assert not bench.health.is_ready
