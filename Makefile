@@ -39,3 +39,10 @@ test: setup  ## unit, contract and integration tests
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) $(VAR) .numba_cache
+
+.PHONY: kafka-stop
+kafka:  ## start a real single-node Apache Kafka (needs java and, once, mvn); the last line is host:port
+	@$(PYTHON) tests/support/kafka/broker.py start --folder $(VAR)/kafka
+
+kafka-stop:  ## stop it
+	@$(PYTHON) tests/support/kafka/broker.py stop --folder $(VAR)/kafka
