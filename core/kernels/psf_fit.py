@@ -1,0 +1,301 @@
+"""The PSF as pixels: stars shifted to a common center, a polynomial a pixel, and fits of sources with it."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.kernels.decorator import fast_kernel, kernel
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+UInt16 = NDArray[np.uint16]
+
+LANCZOS: Final = 4
+N_TAPS: Final = 2 * LANCZOS
+MAX_TERMS: Final = 10
+_STEP: Final = 0.02
+
+FIT_OK: Final = 0
+FIT_FLUX_ONLY: Final = 1
+FIT_FAILED: Final = 2
+
+
+@kernel
+def _lanczos(offset: float, taps: Float64) -> None:
+    """Unit-sum weights that sample at ``offset`` in [0, 1] behind the fourth of eight pixels."""
+    total = 0.0
+    for i in range(N_TAPS):
+        t = offset - (i - LANCZOS + 1)
+        if abs(t) < 1e-9:
+            w = 1.0
+        elif abs(t) >= LANCZOS:
+            w = 0.0
+        else:
+            w = LANCZOS * np.sin(np.pi * t) * np.sin(np.pi * t / LANCZOS) / (np.pi * np.pi * t * t)
+        taps[i] = w
+        total += w
+    for i in range(N_TAPS):
+        taps[i] /= total
+
+
+@kernel
+def centered_stamps(
+    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, x: Float64, y: Float64, stamps: Float32,
+    spread: Float32,
+) -> None:  # fmt: skip
+    """Stamps of stars shifted by Lanczos-4 so that the star is at the middle of the central pixel.
+
+    ``stamps`` (n, k, k) [image unit]; ``spread`` (n, k, k) variance of the nearest pixel, 0 where that pixel has a bit
+    of ``skip`` or lies outside.
+    """
+    ny, nx = image.shape
+    n, k = stamps.shape[0], stamps.shape[1]
+    h = k // 2
+    taps_x, taps_y = np.empty(N_TAPS), np.empty(N_TAPS)
+    rows = np.empty((k + N_TAPS, k))
+    for i in range(n):
+        x0, y0 = int(np.floor(x[i])), int(np.floor(y[i]))
+        _lanczos(x[i] - x0, taps_x)
+        _lanczos(y[i] - y0, taps_y)
+        for j in range(k + N_TAPS - 1):
+            yy = min(max(y0 - h + j - LANCZOS + 1, 0), ny - 1)
+            for c in range(k):
+                total = 0.0
+                for t in range(N_TAPS):
+                    xx = min(max(x0 - h + c + t - LANCZOS + 1, 0), nx - 1)
+                    total += taps_x[t] * image[yy, xx]
+                rows[j, c] = total
+        near_x, near_y = int(np.floor(x[i] + 0.5)), int(np.floor(y[i] + 0.5))
+        for j in range(k):
+            for c in range(k):
+                total = 0.0
+                for t in range(N_TAPS):
+                    total += taps_y[t] * rows[j + t, c]
+                stamps[i, j, c] = total
+                yy, xx = near_y - h + j, near_x - h + c
+                if yy < 0 or xx < 0 or yy >= ny or xx >= nx or mask[yy, xx] & skip:
+                    spread[i, j, c] = 0.0
+                else:
+                    spread[i, j, c] = variance[yy, xx]
+
+
+@kernel
+def _solve(matrix: Float64, vector: Float64, n: int) -> bool:
+    """Cholesky solution in place of ``vector``; False where the matrix is not positive definite."""
+    for j in range(n):
+        d = matrix[j, j]
+        for k in range(j):
+            d -= matrix[j, k] ** 2
+        if not d > 1e-12 * matrix[j, j] or not d > 0:
+            return False
+        d = np.sqrt(d)
+        matrix[j, j] = d
+        for i in range(j + 1, n):
+            s = matrix[i, j]
+            for k in range(j):
+                s -= matrix[i, k] * matrix[j, k]
+            matrix[i, j] = s / d
+    for i in range(n):
+        s = vector[i]
+        for k in range(i):
+            s -= matrix[i, k] * vector[k]
+        vector[i] = s / matrix[i, i]
+    for i in range(n - 1, -1, -1):
+        s = vector[i]
+        for k in range(i + 1, n):
+            s -= matrix[k, i] * vector[k]
+        vector[i] = s / matrix[i, i]
+    return True
+
+
+@fast_kernel
+def fit_pixels(stamps: Float32, weights: Float32, terms: Float64, clip: float, n_clip: int, out: Float32) -> None:
+    """Weighted polynomial through the stars at every pixel, with outliers clipped.
+
+    Parameters
+    ----------
+    stamps : (n, k, k) stars of unit flux.    weights : (n, k, k) inverse variance, 0 for unusable pixels.
+    terms : (n, n_terms) polynomial terms of the stars.    clip : [sigma], ``n_clip`` times.
+    out : (n_terms, k, k) coefficients; where too few stars are left only the constant is fitted.
+    """
+    n, k = stamps.shape[0], stamps.shape[1]
+    n_terms = terms.shape[1]
+    matrix = np.empty((MAX_TERMS, MAX_TERMS))
+    vector = np.empty(MAX_TERMS)
+    use = np.empty(n)
+    values = np.empty(n)
+    for j in range(k):
+        for c in range(k):
+            for i in range(n):
+                use[i] = weights[i, j, c]
+                values[i] = stamps[i, j, c]
+            for turn in range(n_clip + 1):
+                matrix[:] = 0.0
+                vector[:] = 0.0
+                used = 0
+                for i in range(n):
+                    w = use[i]
+                    if w <= 0.0:
+                        continue
+                    used += 1
+                    for a in range(n_terms):
+                        wa = w * terms[i, a]
+                        vector[a] += wa * values[i]
+                        for b in range(a + 1):
+                            matrix[a, b] += wa * terms[i, b]
+                constant = vector[0] / matrix[0, 0] if matrix[0, 0] > 0 else 0.0
+                if used < 3 * n_terms or not _solve(matrix, vector, n_terms):
+                    vector[:] = 0.0
+                    vector[0] = constant
+                if turn < n_clip:
+                    for i in range(n):
+                        if weights[i, j, c] <= 0.0:
+                            continue
+                        r = values[i]
+                        for a in range(n_terms):
+                            r -= terms[i, a] * vector[a]
+                        use[i] = weights[i, j, c] if r * r * weights[i, j, c] < clip * clip else 0.0
+            for a in range(n_terms):
+                out[a, j, c] = vector[a]
+
+
+@kernel
+def _model_terms(u: float, v: float, order: int, terms: Float64) -> int:
+    n = 0
+    for degree in range(order + 1):
+        for j in range(degree + 1):
+            terms[n] = u ** (degree - j) * v**j
+            n += 1
+    return n
+
+
+@fast_kernel
+def fit_sources(
+    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, coefficients: Float32, order: int, half: int,
+    n_iterations: int, max_shift: float, model_error: float, x: Float64, y: Float64, out: Float64,
+) -> None:  # fmt: skip
+    """Flux and position of sources by Gauss-Newton steps with the local PSF.
+
+    Parameters
+    ----------
+    image, variance, mask : (ny, nx); pixels with a bit of ``skip`` are left out.
+    coefficients : (n_terms, k, k) of a PsfModel of total degree ``order`` over the image.
+    half : half side of the stamp fitted [pixel], with room for the shift inside the PSF's k.
+    max_shift : further from its start [pixel] a source may not move; there its flux alone is fitted at the start.
+    model_error : error of the PSF as fraction of the model, added in quadrature to the noise.
+    x, y : (n,) in and out [pixel].    out : (n, 6) flux, its error, x error, y error, chi2 per pixel, FIT_*.
+    """
+    ny, nx = image.shape
+    k = coefficients.shape[1]
+    n_terms = coefficients.shape[0]
+    side = 2 * half + 1
+    wide = side + N_TAPS
+    terms = np.empty(MAX_TERMS)
+    local = np.empty((wide, wide))
+    tx, ty, gx, gy, lower = (np.empty(N_TAPS) for _ in range(5))
+    rows, slopes = np.empty((wide, side)), np.empty((wide, side))
+    first = k // 2 - half - LANCZOS
+    for i in range(x.size):
+        start_x, start_y = x[i], y[i]
+        for q in range(6):
+            out[i, q] = np.nan
+        out[i, 5] = FIT_FAILED
+        if not (0 <= start_x < nx and 0 <= start_y < ny):
+            continue
+        count = _model_terms(2.0 * start_x / max(nx - 1, 1) - 1.0, 2.0 * start_y / max(ny - 1, 1) - 1.0, order, terms)
+        total = 0.0
+        for j in range(k):
+            for c in range(k):
+                for t in range(min(count, n_terms)):
+                    total += terms[t] * coefficients[t, j, c]
+        for j in range(wide):
+            for c in range(wide):
+                s = 0.0
+                if 0 <= first + j < k and 0 <= first + c < k:
+                    for t in range(n_terms):
+                        s += terms[t] * coefficients[t, first + j, first + c]
+                local[j, c] = s / total
+        is_free = True
+        turn = 0
+        flux = 0.0
+        while turn <= n_iterations:
+            px, py = int(np.floor(x[i] + 0.5)), int(np.floor(y[i] + 0.5))
+            # the model at pixel p is the PSF at p - shift: sampled behind by 1 - shift of the previous pixel
+            dx, dy = x[i] - px, y[i] - py
+            ox, oy = int(np.floor(-dx)), int(np.floor(-dy))
+            _lanczos(-dx - ox, tx)
+            _lanczos(-dy - oy, ty)
+            fx, fy = min(max(-dx - ox + _STEP, 0.0), 1.0), min(max(-dy - oy + _STEP, 0.0), 1.0)
+            bx, by = min(max(-dx - ox - _STEP, 0.0), 1.0), min(max(-dy - oy - _STEP, 0.0), 1.0)
+            _lanczos(fx, gx)
+            _lanczos(bx, lower)
+            for t in range(N_TAPS):
+                gx[t] = -(gx[t] - lower[t]) / (fx - bx)
+            _lanczos(fy, gy)
+            _lanczos(by, lower)
+            for t in range(N_TAPS):
+                gy[t] = -(gy[t] - lower[t]) / (fy - by)
+            for j in range(wide):
+                for c in range(side):
+                    s, g = 0.0, 0.0
+                    for t in range(N_TAPS):
+                        v = local[j, c + t + ox + 1]
+                        s += tx[t] * v
+                        g += gx[t] * v
+                    rows[j, c] = s
+                    slopes[j, c] = g
+            aa, ax, ay, xx, xy, yy, ra, rx, ry, dd = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            used = 0
+            for j in range(side):
+                row = py - half + j
+                if row < 0 or row >= ny:
+                    continue
+                for c in range(side):
+                    column = px - half + c
+                    if column < 0 or column >= nx or mask[row, column] & skip:
+                        continue
+                    m, mx, my = 0.0, 0.0, 0.0
+                    for t in range(N_TAPS):
+                        m += ty[t] * rows[j + t + oy + 1, c]
+                        mx += ty[t] * slopes[j + t + oy + 1, c]
+                        my += gy[t] * rows[j + t + oy + 1, c]
+                    w = 1.0 / (variance[row, column] + (model_error * flux * m) ** 2)
+                    d = np.float64(image[row, column])
+                    aa += w * m * m
+                    ax += w * m * mx
+                    ay += w * m * my
+                    xx += w * mx * mx
+                    xy += w * mx * my
+                    yy += w * my * my
+                    ra += w * m * d
+                    rx += w * mx * d
+                    ry += w * my * d
+                    dd += w * d * d
+                    used += 1
+            if used < 9 or not aa > 0:
+                break
+            flux = ra / aa
+            out[i, 0], out[i, 1] = flux, 1.0 / np.sqrt(aa)
+            out[i, 4] = (dd - flux * ra) / used
+            out[i, 5] = FIT_OK if is_free else FIT_FLUX_ONLY
+            if not is_free:
+                break
+            # residual in position after the best flux; the flux is marginalized by its own row
+            bxx, byy, bxy = xx - ax * ax / aa, yy - ay * ay / aa, xy - ax * ay / aa
+            cx, cy = rx - flux * ax, ry - flux * ay
+            det = bxx * byy - bxy * bxy
+            if not det > 0 or not flux > 0:
+                is_free = False
+                x[i], y[i] = start_x, start_y
+                continue
+            out[i, 2], out[i, 3] = np.sqrt(byy / det) / flux, np.sqrt(bxx / det) / flux
+            if turn == n_iterations:
+                break
+            sx, sy = (byy * cx - bxy * cy) / det / flux, (bxx * cy - bxy * cx) / det / flux
+            x[i] += min(max(sx, -1.0), 1.0)
+            y[i] += min(max(sy, -1.0), 1.0)
+            if abs(x[i] - start_x) > max_shift or abs(y[i] - start_y) > max_shift:
+                is_free = False
+                x[i], y[i] = start_x, start_y
+            turn += 1
