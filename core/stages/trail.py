@@ -71,7 +71,7 @@ def fit_trails(
 
 
 def elongation(shapes: Shapes, snr: Float64) -> tuple[Float64, Float64, Float64]:
-    """Length [pixel] and angle [rad, +x to +y] of the line that turns the PSF's moments into these, and its significance.
+    """Length [pixel], angle [rad, +x to +y] and significance of the line that turns the PSF's moments into these.
 
     A line of length L adds L**2 / 12 to the variance along it.
     """

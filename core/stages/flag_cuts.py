@@ -1,0 +1,121 @@
+"""Which DIASources are sent: cuts on flags and shape, each with its reason."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.contracts.catalogs import Catalog
+from core.flags import Mask
+from core.kernels import psf_flux
+from core.stages.measure import Measurement
+
+Float64 = NDArray[np.float64]
+
+CENTER_BITS: Final = int(
+    Mask.BAD | Mask.SAT | Mask.SAT_TEMPLATE | Mask.NODATA | Mask.CR | Mask.EDGE | Mask.STREAK | Mask.INTERPOLATED
+)
+"""A source with any of these within 3 x 3 pixels of its center is not sent."""
+
+
+class CutReason(IntEnum):
+    """Why a DIASource is not sent; the first that applies, in this order."""
+
+    KEPT = 0
+    CENTER_MASKED = 1
+    FEW_GOOD_PIXELS = 2
+    NO_CENTROID = 3
+    FAST_TRAIL = 4
+    COSMIC_RAY = 5
+    DIPOLE = 6
+    STAR_RESIDUAL = 7
+    BAD_FIT = 8
+    FAINT = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagCutConfig:
+    """Limits of the cuts."""
+
+    min_good_fraction: float = 0.7
+    """Share of the PSF's weight that must lie on usable pixels."""
+    max_trail_deg_per_day: float = 10.0
+    min_size_ratio: float = 0.45
+    """Sources this much smaller than the PSF (area) and not by noise are missed cosmic rays."""
+    min_sharpness_sigma: float = 4.0
+    max_star_residual: float = 0.02
+    """A change smaller than this share of the star it sits on is beyond what the subtraction is good for."""
+    max_reduced_chi2: float = 5.0
+    """Limit of chi2 per pixel of faint sources; it grows with the square of 3 % of the S/N."""
+    chi2_snr_share: float = 0.03
+    min_flux_snr: float = 4.0
+    """The fitted flux must be significant too: the peak in the S/N map alone may be a residual's edge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagCuts:
+    """Outcome of the cuts for n sources: ``reason`` (n,) uint8 is a :class:`CutReason`; ``counts`` by its name."""
+
+    is_kept: NDArray[np.bool_]
+    reason: NDArray[np.uint8]
+    counts: dict[str, int]
+
+
+def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
+    """Judge every source; nothing is dropped here, the caller takes ``is_kept`` and reports ``counts``."""
+    sources, quality = measurement.sources, measurement.quality
+    failed = {
+        CutReason.CENTER_MASKED: (quality["centerMask"] & CENTER_BITS) != 0,
+        CutReason.FEW_GOOD_PIXELS: ~(quality["goodFraction"] >= config.min_good_fraction)
+        | ((quality["status"] & psf_flux.FIT_NO_GOOD_PIXELS) != 0),
+        CutReason.NO_CENTROID: sources["centroid_flag"] == 1,
+        CutReason.FAST_TRAIL: _is_fast(sources, config),
+        CutReason.COSMIC_RAY: _is_cosmic_ray(sources, quality, config),
+        CutReason.DIPOLE: sources["isDipole"] == 1,
+        CutReason.STAR_RESIDUAL: _is_star_residual(sources, config),
+        CutReason.BAD_FIT: _is_bad_fit(sources, config),
+        CutReason.FAINT: ~(np.abs(sources["psfFlux"]) >= config.min_flux_snr * sources["psfFluxErr"]),
+    }
+    reason = np.zeros(sources.size, np.uint8)
+    for why, is_failed in reversed(failed.items()):
+        reason[is_failed] = why
+    counts = {why.name.lower(): int(np.count_nonzero(reason == why)) for why in CutReason}
+    return FlagCuts(is_kept=reason == CutReason.KEPT, reason=reason, counts=counts)
+
+
+def _is_fast(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    limit_arcsec = config.max_trail_deg_per_day * 3600 / 86400 * sources["exposureTime"]
+    believed = sources["trail_flag"] == 0
+    return np.asarray(believed & (np.nan_to_num(sources["trailLength"]) >= limit_arcsec))
+
+
+def _is_cosmic_ray(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    """A second look with the PSF: light that passed the optics cannot be sharper than the PSF.
+
+    Either the central pixel stands out of its neighbors by more than the PSF allows, or the area is far too small; both must
+    be significant against noise (the area's relative error is 2 / SNR).
+    """
+    spike_excess = (quality["spike"] - 1) / np.maximum(quality["spikeErr"], 0.05)
+    snr = np.abs(sources["psfFlux"]) / sources["psfFluxErr"]
+    size = quality["sizeRatio"]
+    smaller = (1 - size) / np.hypot(2 * np.maximum(size, 0.5) / snr, 0.05)
+    is_small = (size < config.min_size_ratio) & (smaller > config.min_sharpness_sigma)
+    is_spiked = (quality["spike"] > 1.5) & (spike_excess > config.min_sharpness_sigma)
+    return np.asarray(is_small | is_spiked)
+
+
+def _is_star_residual(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    """Changes too small a share of a bright star: PSF and kernel are good to about a percent of a peak."""
+    star = np.fmax(sources["scienceFlux"], sources["templateFlux"])
+    return np.asarray(np.abs(sources["psfFlux"]) < config.max_star_residual * np.nan_to_num(star))
+
+
+def _is_bad_fit(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    degrees = np.maximum(sources["psfNdata"] - 3, 1)
+    snr = np.abs(sources["psfFlux"]) / sources["psfFluxErr"]
+    # trails and extended sources are no point sources and may still be real
+    is_pointlike = ~(sources["trail_flag"] == 0)
+    limit = config.max_reduced_chi2 + (config.chi2_snr_share * snr) ** 2
+    return np.asarray(is_pointlike & ~(sources["psfChi2"] <= limit * degrees))
