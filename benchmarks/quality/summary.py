@@ -1,0 +1,165 @@
+"""Many detector-visits pooled into the report's ``quality`` section."""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.completeness import by_bin, fraction, snr50
+from benchmarks.quality.evaluate import DetectorQuality, Injections
+from benchmarks.quality.photometry import robust_sd
+
+Float64 = NDArray[np.float64]
+
+MAG: Final = 2.5 / np.log(10)
+BRIGHT_SNR: Final = 200.0
+_MIN_ROWS: Final = 5
+_OUTLIER: Final = 5.0
+
+
+def summarize(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
+    """The ``quality`` section (docs/reports.md); a figure that too few sources allow is None."""
+    injections = _pool([part.injections for part in parts])
+    everything = _pool([part.injections for part in parts] + [part.variables for part in parts])
+    claimed = injections.is_claimed
+    snr, found = injections.snr[claimed], injections.is_found[claimed]
+    summary: dict[str, Any] = {
+        "injected": int(injections.snr.size),
+        "completeness": by_bin(found, snr),
+        "completeness_snr6": fraction(found, snr, 6, 100.0001),
+        "completeness_snr10": fraction(found, snr, 10, 100.0001),
+        "completeness_all_area": fraction(injections.is_found, injections.snr, 6, 100.0001),
+        "masked_fraction": 1 - float(np.mean([part.claimed_fraction for part in parts])),
+        "snr50": snr50(found, snr),
+        "false_positives": _false_positives(parts),
+        "astrometry": _astrometry(everything),
+        "flux": _flux(everything, parts),
+        "pull": _pull(injections),
+        "sky_pull": _moments(np.concatenate([part.sky_pull for part in parts])),
+        "snr_map_sd": float(np.median([part.snr_map_sd for part in parts])),
+        "detectors": [_row(part) for part in parts],
+    }
+    return {name: without_nan(value) for name, value in summary.items()}
+
+
+def _pool(parts: Sequence[Injections]) -> Injections:
+    names = Injections.__dataclass_fields__
+    return Injections(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _false_positives(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
+    """Means per detector-visit."""
+    n = len(parts)
+    return {
+        "total": sum(part.n_false for part in parts) / n,
+        "noise_expected": sum(part.noise_expected for part in parts) / n,
+        "snr6": sum(part.n_false_snr6 for part in parts) / n,
+        "by_cause": {name: sum(part.causes[name] for part in parts) / n for name in parts[0].causes},
+    }
+
+
+def _astrometry(sources: Injections) -> dict[str, Any]:
+    ok = sources.is_found & sources.is_claimed
+    at_20 = ok & (sources.snr >= 18) & (sources.snr <= 22)
+    bright = ok & (sources.snr >= 20) & (sources.snr <= 100)
+    floor = ok & (sources.snr > BRIGHT_SNR)
+    offsets = [float(np.median(axis[bright])) for axis in (sources.east_mas, sources.north_mas)] if bright.any() else []
+    return {
+        "mas_snr20": _per_axis(sources, at_20),
+        "mas_snr20_100": _per_axis(sources, bright),
+        "ratio_to_crlb": _per_axis(sources, at_20, sources.bound_mas),
+        "floor_mas": _per_axis(sources, floor),
+        "offset_mas": float(np.linalg.norm(offsets)) if offsets else None,
+        "n_snr20": int(at_20.sum()),
+        "n_snr20_100": int(bright.sum()),
+        "n_floor": int(floor.sum()),
+    }
+
+
+def _per_axis(sources: Injections, rows: NDArray[np.bool_], unit: Float64 | None = None) -> float | None:
+    """Robust standard deviation of both axes' errors together [mas, or in units of ``unit``]."""
+    if rows.sum() < _MIN_ROWS:
+        return None
+    scale = 1.0 if unit is None else unit[rows]
+    return robust_sd(np.concatenate([sources.east_mas[rows] / scale, sources.north_mas[rows] / scale]))
+
+
+def _flux(sources: Injections, parts: Sequence[DetectorQuality]) -> dict[str, Any]:
+    ok = sources.is_found & sources.is_claimed & (sources.ratio > 0)
+    bright = ok & (sources.snr > BRIGHT_SNR)
+    middle = ok & (sources.snr > 50)
+    errors = np.array([part.zero_point_error_mag for part in parts])
+    errors = errors[np.isfinite(errors)]
+    return {
+        "bias_mag": _bias(sources, bright),
+        "zero_point_rms_mag": float(np.sqrt(np.mean(errors**2))) if errors.size else None,
+        "excess_scatter_mag": _excess(sources, bright),
+        "bias_mag_snr50": _bias(sources, middle),
+        "excess_scatter_mag_snr50": _excess(sources, middle),
+        "n_bright": int(bright.sum()),
+        "n_snr50": int(middle.sum()),
+    }
+
+
+def _bias(sources: Injections, rows: NDArray[np.bool_]) -> float | None:
+    """Median measured minus true magnitude."""
+    return float(np.median(-MAG * np.log(sources.ratio[rows]))) if rows.sum() >= _MIN_ROWS else None
+
+
+def _excess(sources: Injections, rows: NDArray[np.bool_]) -> float | None:
+    """Robust scatter of the magnitudes beyond what their S/N explains."""
+    if rows.sum() < _MIN_ROWS:
+        return None
+    scatter = robust_sd(-MAG * np.log(sources.ratio[rows]))
+    expected = MAG * float(np.median(1 / sources.snr[rows]))
+    return float(np.sqrt(max(scatter**2 - expected**2, 0.0)))
+
+
+def _pull(injections: Injections) -> dict[str, Any]:
+    rows = injections.is_claimed & (injections.snr >= 5) & (injections.snr <= 50) & np.isfinite(injections.pull)
+    return _moments(injections.pull[rows])
+
+
+def _moments(pulls: Float64) -> dict[str, Any]:
+    """Median, robust width (1.4826 MAD), plain width and the fraction beyond five of N(0, 1) values."""
+    if pulls.size == 0:
+        return {"mean": None, "sd": None, "n": 0}
+    return {
+        "mean": float(np.median(pulls)),
+        "sd": robust_sd(pulls),
+        "sd_plain": float(np.std(pulls)),
+        "outliers": float(np.mean(np.abs(pulls) > _OUTLIER)),
+        "n": int(pulls.size),
+    }
+
+
+def _row(part: DetectorQuality) -> dict[str, Any]:
+    """One detector-visit, for looking at what stands out."""
+    injections = part.injections
+    rows = injections.is_claimed
+    return {
+        "visit": part.visit,
+        "detector": part.detector,
+        "band": part.band,
+        "fwhm_arcsec": part.fwhm_arcsec,
+        "completeness_snr6": fraction(injections.is_found[rows], injections.snr[rows], 6, 100.0001),
+        "masked_fraction": 1 - part.claimed_fraction,
+        "dia_sources": part.n_dia_sources,
+        "false_positives": part.n_false,
+        "zero_point_error_mag": part.zero_point_error_mag,
+        "pull_sd": _pull(injections)["sd"],
+        "snr_map_sd": part.snr_map_sd,
+    }
+
+
+def without_nan(value: Any) -> Any:
+    """The same with NaN and infinity as None, all the way down."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    return value
