@@ -1,0 +1,226 @@
+"""Planes of a difference image: variance, mask, background."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.flags import Mask
+from core.kernels.decorator import fast_kernel, kernel
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+MaskArray = NDArray[np.uint16]
+
+_NODATA: Final = int(Mask.NODATA)
+_EDGE: Final = int(Mask.EDGE)
+_DETECTED: Final = int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
+_NOT_SKY: Final = 0xFFFF & ~int(Mask.HIGH_VARIANCE | Mask.INJECTED | Mask.INJECTED_TEMPLATE | Mask.SUSPECT)
+"""Pixels with any of these bits measure neither background nor noise."""
+
+
+@fast_kernel
+def smooth_variance(variance: Float32, mask: MaskArray, taps: Float32, row: Float32, out: Float32) -> None:
+    """Convolve with a separable symmetric kernel of unit sum; pixels without data count as zero.
+
+    Parameters
+    ----------
+    variance, mask : (ny, nx).    taps : (h + 1,) center and one side.    row : (nx + 2 h,) scratch.    out : (ny, nx).
+    """
+    ny, nx = variance.shape
+    h = taps.size - 1
+    row[:] = 0
+    for y in range(ny):
+        for x in range(nx):
+            row[h + x] = 0 if mask[y, x] & _NODATA else variance[y, x]
+        to = out[y]
+        for x in range(nx):
+            to[x] = taps[0] * row[h + x]
+        for t in range(1, h + 1):
+            left, right = row[h - t : h - t + nx], row[h + t : h + t + nx]
+            for x in range(nx):
+                to[x] += taps[t] * (left[x] + right[x])
+
+
+@fast_kernel
+def combine_variance(
+    plain_image: Float32,
+    plain_variance: Float32,
+    smoothed: Float32,
+    taps: Float32,
+    factor: float,
+    fraction: float,
+    is_plain_science: bool,
+    scale: float,
+    difference: Float32,
+    variance: Float32,
+) -> None:
+    """Variance of the difference, and both put on the science image's flux scale, in one pass.
+
+    ``variance = scale**2 * (plain + factor * smoothed + (fraction * flux)**2)``, ``difference *= scale``; ``smoothed`` is the
+    convolved side's variance after :func:`smooth_variance` along x and is finished along y here; the flux is that of the
+    template side: ``plain - difference`` where the template was convolved, else ``plain``.
+
+    Parameters
+    ----------
+    plain_image, plain_variance, smoothed, difference, variance : (ny, nx), the last two outputs (difference in place).
+    """
+    ny, nx = difference.shape
+    h = taps.size - 1
+    k, a, s, f = np.float32(factor), np.float32(fraction**2), np.float32(scale), np.float32(scale * scale)
+    for y in range(ny):
+        v, d, image, plain = variance[y], difference[y], plain_image[y], plain_variance[y]
+        center = smoothed[y]
+        for x in range(nx):
+            v[x] = taps[0] * center[x]
+        for t in range(1, h + 1):
+            up, down = smoothed[max(y - t, 0)], smoothed[min(y + t, ny - 1)]
+            for x in range(nx):
+                v[x] += taps[t] * (up[x] + down[x])
+        if is_plain_science:
+            for x in range(nx):
+                flux = image[x] - d[x]
+                v[x] = f * (plain[x] + k * v[x] + a * flux * flux)
+                d[x] *= s
+        else:
+            for x in range(nx):
+                v[x] = f * (plain[x] + k * v[x] + a * image[x] * image[x])
+                d[x] *= s
+
+
+@kernel
+def combine_masks(plain: MaskArray, convolved: MaskArray, radius: int, out: MaskArray) -> None:
+    """``out = plain | convolved``, the bits of ``convolved`` spread by a disk of ``radius`` pixels.
+
+    Only pixels at the border of a marked region are spread (the inside adds nothing), so a frame half without data costs
+    little more than a clean one. Footprints of the science image's own detections are dropped.
+    """
+    ny, nx = out.shape
+    for y in range(ny):
+        for x in range(nx):
+            out[y, x] = (plain[y, x] | convolved[y, x]) & ~_DETECTED
+    for y in range(ny):
+        for x in range(nx):
+            bits = convolved[y, x] & ~_DETECTED
+            if bits == 0:
+                continue
+            inner = 0 < y < ny - 1 and 0 < x < nx - 1
+            if inner and convolved[y - 1, x] == bits and convolved[y + 1, x] == bits:
+                if convolved[y, x - 1] == bits and convolved[y, x + 1] == bits:
+                    continue
+            for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
+                for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
+                    if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
+                        out[j, i] |= bits
+
+
+@kernel
+def close_frame(difference: Float32, variance: Float32, mask: MaskArray, edge: int) -> None:
+    """Set EDGE within ``edge`` pixels of the border, and NODATA (0, variance 1) where values are not usable."""
+    ny, nx = difference.shape
+    for y in range(ny):
+        is_edge_row = y < edge or y >= ny - edge
+        for x in range(nx):
+            if is_edge_row or x < edge or x >= nx - edge:
+                mask[y, x] |= _EDGE
+            v = variance[y, x]
+            if mask[y, x] & _NODATA or not (v > 0 and v < np.inf) or not np.isfinite(difference[y, x]):
+                mask[y, x] |= _NODATA
+                difference[y, x] = 0
+                variance[y, x] = 1
+
+
+@kernel
+def mesh_histograms(
+    difference: Float32, variance: Float32, mask: MaskArray, limit_sigma: float, row_step: int, histograms: Int64
+) -> None:
+    """Histograms of difference / sigma in the cells of a mesh, over unmasked pixels within ``limit_sigma``.
+
+    Parameters
+    ----------
+    histograms : (n_my, n_mx, n_bins) int64 output; the bins span -limit_sigma .. +limit_sigma.
+    row_step : every so many rows are used.
+    """
+    ny, nx = difference.shape
+    n_my, n_mx, n_bins = histograms.shape
+    histograms[:] = 0
+    width = n_bins / (2 * limit_sigma)
+    for y in range(0, ny, row_step):
+        my = y * n_my // ny
+        for mx in range(n_mx):
+            counts = histograms[my, mx]
+            for x in range(-(-mx * nx // n_mx), -(-(mx + 1) * nx // n_mx)):
+                if mask[y, x] & _NOT_SKY == 0:
+                    value = (difference[y, x] / np.sqrt(variance[y, x]) + limit_sigma) * width
+                    if 0 <= value < n_bins:
+                        counts[int(value)] += 1
+
+
+@fast_kernel
+def subtract_mesh(mesh: Float32, image: Float32) -> None:
+    """Subtract from ``image`` (ny, nx) the bilinear interpolation of ``mesh`` (n_my, n_mx) given at cell centers."""
+    ny, nx = image.shape
+    n_my, n_mx = mesh.shape
+    for y in range(ny):
+        v = min(max((y + 0.5) * n_my / ny - 0.5, 0.0), n_my - 1.0)
+        j = min(int(v), max(n_my - 2, 0))
+        g = np.float32(v - j)
+        above = min(j + 1, n_my - 1)
+        row = image[y]
+        # Between two cell centers the interpolation is linear in x: one contiguous run each.
+        for i in range(-1, n_mx):
+            low, high = max(i, 0), min(i + 1, n_mx - 1)
+            a = mesh[j, low] * (1 - g) + mesh[above, low] * g
+            b = mesh[j, high] * (1 - g) + mesh[above, high] * g
+            first = max(0, int(np.ceil((i + 0.5) * nx / n_mx - 0.5)))
+            last = min(nx, int(np.ceil((i + 1.5) * nx / n_mx - 0.5)))
+            slope = (b - a) * np.float32(n_mx / nx)
+            start = a + slope * np.float32(first + 0.5 - (i + 0.5) * nx / n_mx)
+            for x in range(first, last):
+                row[x] -= start + slope * np.float32(x - first)
+
+
+@kernel
+def scale_plane(image: Float32, factor: float) -> None:
+    """Multiply in place."""
+    k = np.float32(factor)
+    for y in range(image.shape[0]):
+        row = image[y]
+        for x in range(row.size):
+            row[x] *= k
+
+
+@kernel
+def sampled_snr(
+    image: Float32, variance: Float32, mask: MaskArray, psf: Float32, y: Int64, x: Int64, limit: float, snr: Float64
+) -> None:
+    """Matched-filter S/N at given pixels; NaN where the stamp leaves the image, or holds a marked pixel or one beyond
+    ``limit`` sigma.
+
+    Parameters
+    ----------
+    psf : (n, k, k) unit sum, one per pixel.    y, x : (n,).    snr : (n,) output.
+    """
+    k = psf.shape[1]
+    for n in range(y.size):
+        y0, x0 = y[n] - k // 2, x[n] - k // 2
+        snr[n] = np.nan
+        if y0 < 0 or x0 < 0 or y0 + k > image.shape[0] or x0 + k > image.shape[1]:
+            continue
+        signal = norm = 0.0
+        is_clean = True
+        for j in range(k):
+            for i in range(k):
+                v = variance[y0 + j, x0 + i]
+                d = image[y0 + j, x0 + i]
+                if mask[y0 + j, x0 + i] & _NOT_SKY != 0 or d * d > limit * limit * v:
+                    is_clean = False
+                    break
+                p = psf[n, j, i]
+                signal += p * d / v
+                norm += p * p / v
+            if not is_clean:
+                break
+        if is_clean and norm > 0:
+            snr[n] = signal / np.sqrt(norm)

@@ -1,0 +1,199 @@
+"""Science minus matched template."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.contracts.catalogs import Catalog
+from core.contracts.exposure import DifferenceImage, Exposure, Frame, WarpedTemplate
+from core.contracts.psf import PsfModel
+from core.errors import Outcome, UnusableDataError
+from core.flags import MASK_DTYPE
+from core.kernels.difference import (
+    close_frame,
+    combine_masks,
+    combine_variance,
+    sampled_snr,
+    scale_plane,
+    smooth_variance,
+)
+from core.stages.convolve import subtract_convolved
+from core.stages.decorrelate import WhiteningConfig, difference_psf, noise_factor, whitening_kernel
+from core.stages.difference_background import DifferenceBackgroundConfig, subtract_difference_background
+from core.stages.matching_kernel import KernelConfig, KernelField, fit_kernel
+from core.workspace import Workspace
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubtractConfig:
+    """How the difference is made."""
+
+    convolve: str = "auto"
+    """``template``, ``science``, or ``auto``: the image with the sharper PSF."""
+    sharper_margin: float = 1.02
+    """The template may be broader than the science image by this factor and still be the one convolved."""
+    kernel: KernelConfig = field(default_factory=KernelConfig)
+    whitening: WhiteningConfig = field(default_factory=WhiteningConfig)
+    background: DifferenceBackgroundConfig = field(default_factory=DifferenceBackgroundConfig)
+    systematic_fraction: float = 0.01
+    """This fraction of the template's flux, squared, is added to the variance: no kernel is better than that."""
+    mask_leak: float = 0.1
+    """Bits of the convolved image spread to where less than this fraction of the kernel reaches farther."""
+    min_sky_width: float = 0.5
+    max_sky_width: float = 2.0
+    """Gates on the width of the sky's S/N before scaling."""
+
+
+def subtract(
+    exposure: Exposure,
+    template: WarpedTemplate,
+    stars: Catalog,
+    workspace: Workspace,
+    config: SubtractConfig | None = None,
+) -> DifferenceImage:
+    """Match the template to the exposure, subtract, remove what background is left, and calibrate the variance.
+
+    The difference is on the exposure's flux scale [nJy]. Raises :class:`UnusableDataError` (``bad_subtraction``) where the
+    kernel or the difference fails its gates. The result lives in the workspace arrays ``difference.*``.
+
+    Parameters
+    ----------
+    stars : SOURCE rows of the exposure; those fit for the kernel are chosen from them.
+    """
+    config = config or SubtractConfig()
+    return subtract_frames(exposure.frame, exposure.psf, template.frame, template.psf, stars, workspace, config)
+
+
+def subtract_frames(
+    science: Frame,
+    science_psf: PsfModel,
+    template: Frame,
+    template_psf: PsfModel,
+    stars: Catalog,
+    workspace: Workspace,
+    config: SubtractConfig,
+) -> DifferenceImage:
+    """:func:`subtract` for any two frames on one grid."""
+    science_fwhm, template_fwhm = science_psf.fwhm_pix(), template_psf.fwhm_pix()
+    is_science_convolved = config.convolve == "science" or (
+        config.convolve == "auto" and template_fwhm > config.sharper_margin * science_fwhm
+    )
+    plain, convolved = (template, science) if is_science_convolved else (science, template)
+    sigma = max(science_fwhm, template_fwhm) / 2.3548
+    kernel_config = config.kernel
+    fit = fit_kernel(plain, convolved, stars, sigma, 0 if is_science_convolved else 99, kernel_config)
+    kernel = fit.kernel
+    kernel_sum = kernel.sum_center()
+    whitening, factor = _noise_model(
+        kernel, plain, convolved, template_psf if is_science_convolved else science_psf, config
+    )
+    shape = science.shape
+    out = Frame(
+        image=workspace.array("difference.image", shape),
+        variance=workspace.array("difference.variance", shape),
+        mask=workspace.array("difference.mask", shape, MASK_DTYPE),
+    )
+    sign = -1 if is_science_convolved else 1
+    subtract_convolved(plain.image, convolved.image, kernel, whitening, sign, out.image, workspace)
+    # Science * K = s * science - ...: dividing by the sum restores the science image's flux scale.
+    scale = 1 / kernel_sum if is_science_convolved else 1.0
+    taps = variance_taps(kernel)
+    row = np.empty(shape[1] + 2 * taps.size, np.float32)
+    smoothed = workspace.array("difference.smoothed_variance", shape)
+    smooth_variance(convolved.variance, convolved.mask, taps, row[: shape[1] + 2 * (taps.size - 1)], smoothed)
+    combine_variance(
+        plain.image, plain.variance, smoothed, taps, factor * kernel_sum**2, config.systematic_fraction,
+        not is_science_convolved, scale, out.image, out.variance,
+    )  # fmt: skip
+    reach = kernel_reach(kernel, config.mask_leak)
+    combine_masks(plain.mask, convolved.mask, reach, out.mask)
+    close_frame(out.image, out.variance, out.mask, reach)
+    subtract_difference_background(out, config.background)
+    psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
+    width = sky_width(out, psf)
+    if not config.min_sky_width <= width <= config.max_sky_width:
+        raise UnusableDataError("the difference is not noise", outcome=Outcome.BAD_SUBTRACTION, sky_width=width)
+    scale_plane(out.variance, width**2)
+    return DifferenceImage(
+        frame=out,
+        psf=psf,
+        kernel_sum=1 / kernel_sum if is_science_convolved else kernel_sum,
+        is_science_convolved=is_science_convolved,
+        variance_scale=width**2,
+    )
+
+
+def _noise_model(
+    kernel: KernelField, plain: Frame, convolved: Frame, psf: PsfModel, config: SubtractConfig
+) -> tuple[KernelField | None, float]:
+    """Whitening kernel, where it pays, and the factor of the convolved side's variance."""
+    v_plain, v_convolved = (_sky_variance(f, config.whitening.n_side) for f in (plain, convolved))
+    share = kernel.sum_center() ** 2 * v_convolved
+    if float(np.median(share / (share + v_plain))) < config.whitening.min_noise_fraction:
+        return None, noise_factor(kernel, psf)
+    return whitening_kernel(kernel, v_plain, v_convolved, config.whitening), 1.0
+
+
+def _sky_variance(frame: Frame, n_side: int) -> Float64:
+    """(n_side, n_side) median variance over equal cells, from a sparse sample of pixels with data."""
+    ny, nx = frame.shape
+    result = np.full((n_side, n_side), np.nan)
+    for j in range(n_side):
+        for i in range(n_side):
+            cell = (
+                slice(j * ny // n_side, (j + 1) * ny // n_side, 8),
+                slice(i * nx // n_side, (i + 1) * nx // n_side, 8),
+            )
+            good = frame.variance[cell][(frame.mask[cell] == 0) & np.isfinite(frame.variance[cell])]
+            if good.size:
+                result[j, i] = np.median(good)
+    if np.isnan(result).all():
+        raise UnusableDataError("no sky to measure noise on", outcome=Outcome.BAD_SUBTRACTION)
+    return np.where(np.isnan(result), np.nanmedian(result), result)
+
+
+def variance_taps(kernel: KernelField) -> NDArray[np.float32]:
+    """One side (center first) of a Gaussian with the second moment of the squared kernel: what variance is smoothed by."""
+    local = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2).astype(np.float64) ** 2
+    axis = np.arange(local.shape[0]) - local.shape[0] // 2
+    weight = local.sum()
+    moment = (local.sum(axis=0) @ axis**2 + local.sum(axis=1) @ axis**2) / (2 * weight)
+    sigma = np.sqrt(max(moment, 0.1))
+    h = int(np.clip(np.ceil(2.5 * sigma), 1, 6))
+    taps = np.exp(-0.5 * (np.arange(h + 1) / sigma) ** 2)
+    return np.asarray(taps / (taps[0] + 2 * taps[1:].sum()), np.float32)
+
+
+def kernel_reach(kernel: KernelField, leak: float) -> int:
+    """Radius beyond which less than ``leak`` of the kernel's absolute sum lies [pixel]."""
+    local = np.abs(kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2).astype(np.float64))
+    axis = np.arange(local.shape[0]) - local.shape[0] // 2
+    radius = np.hypot(axis[:, None], axis[None, :])
+    total = local.sum()
+    for r in range(1, local.shape[0] // 2):
+        if local[radius > r].sum() < leak * total:
+            return r
+    return local.shape[0] // 2
+
+
+def sky_width(difference: Frame, psf: PsfModel, spacing_pix: int = 37, limit_sigma: float = 4.0) -> float:
+    """1.4826 MAD of the matched-filter S/N at lattice positions whose stamps are clean; 1 where there are too few."""
+    ny, nx = difference.shape
+    spacing = max(5, min(spacing_pix, min(ny, nx) // 20))
+    y, x = np.meshgrid(
+        np.arange(spacing, ny - spacing, spacing), np.arange(spacing, nx - spacing, spacing), indexing="ij"
+    )
+    y, x = y.ravel(), x.ravel()
+    snr = np.empty(y.size)
+    for rows in np.array_split(np.arange(y.size), max(1, y.size // 1000)):
+        part = np.empty(rows.size)
+        stamps = psf.at_many(x[rows], y[rows])
+        sampled_snr(difference.image, difference.variance, difference.mask, stamps, y[rows], x[rows], limit_sigma, part)
+        snr[rows] = part
+    snr = snr[np.isfinite(snr)]
+    if snr.size < 50:
+        return 1.0
+    return float(1.4826 * np.median(np.abs(snr - np.median(snr))))
