@@ -81,8 +81,8 @@ def mean_positions(
 ) -> None:
     """Inverse-covariance mean of n objects' offsets; ``out`` (n, 5): east, north, their variances and covariance.
 
-    Points whose covariance is not positive definite count only where an object has no other; then the plain mean, with NaN
-    errors.
+    Points whose covariance is not positive definite count only where an object has no other; then the plain mean, with
+    NaN errors.
     """
     for i in range(start.size - 1):
         a, b, c, u, v = 0.0, 0.0, 0.0, 0.0, 0.0

@@ -46,9 +46,10 @@ class AssociateConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """New objects to register: source rows, positions [deg], proposed ids (m,); one for all new sources within the radius.
+    """New objects to register: source rows, positions [deg], proposed ids (m,).
 
-    ``follower_row`` are the rows of the other, fainter sources there and ``follower_claim`` the claim each shares.
+    New sources within the radius of each other make one object: the brightest claims it. ``follower_row`` are the
+    rows of the others and ``follower_claim`` the claim each shares.
     """
 
     row: Int64
@@ -88,7 +89,7 @@ def check_new_objects(association: Association, config: AssociateConfig) -> None
 
 
 def new_object_claims(sources: Catalog, association: Association, config: AssociateConfig) -> Claims:
-    """The new objects of this visit, in the order of the sources; of new sources within the radius the brightest leads."""
+    """The new objects of this visit, in the order of the sources."""
     rows = np.flatnonzero(association.is_new).astype(np.int64)
     leader = np.arange(rows.size)
     if rows.size > 1:

@@ -42,6 +42,11 @@ class _Lobes:
     half: int
     reach: int
 
+    @property
+    def centers(self) -> tuple[Float64, Float64]:
+        """Middle pixels (x, y) of the windows."""
+        return (self.x0 + self.half).astype(np.float64), (self.y0 + self.half).astype(np.float64)
+
 
 def fit_dipoles(
     sources: Catalog, plane: PsfOnFrame, has_both_signs: NDArray[np.bool_], jacobians: Float64, config: DipoleConfig
@@ -109,7 +114,7 @@ def _planes(lobes: _Lobes, plane: PsfOnFrame, terms: Float64, first: int) -> NDA
 def _solve(lobes: _Lobes, plane: PsfOnFrame, steps: int) -> tuple[Float64, Int64, Float64, NDArray[np.bool_]]:
     """Damped Gauss-Newton (Levenberg-Marquardt) on all windows at once; returns chi2, pixels, covariance, success."""
     n = lobes.x0.size
-    terms = plane.terms(lobes.x0 + float(lobes.half), lobes.y0 + float(lobes.half))
+    terms = plane.terms(*lobes.centers)
     normal, right = np.empty((n, 6, 6)), np.empty((n, 6))
     chi2, count = np.empty(n), np.empty(n, np.int64)
     damping, best_chi2, best = np.full(n, 1e-2), np.full(n, np.inf), lobes.values.copy()
@@ -154,7 +159,7 @@ def _point_chi2(rows: Catalog, lobes: _Lobes, plane: PsfOnFrame) -> Float64:
         y0=lobes.y0, x0=lobes.x0, half=lobes.half, reach=lobes.reach,
     )  # fmt: skip
     n = flux.size
-    terms = plane.terms(lobes.x0 + float(lobes.half), lobes.y0 + float(lobes.half))
+    terms = plane.terms(*lobes.centers)
     planes = _planes(point, plane, terms, 0)
     chi2, count = np.empty(n), np.empty(n, np.int64)
     frame = plane.frame

@@ -50,8 +50,8 @@ def update_objects(sources: Catalog, forced: Catalog, history: History, visit_in
     """New versions of all objects that have a source in this visit, and each source's row among them (-1: none).
 
     Features run over the history (365 days, withdrawn rows left out) and this visit's rows; ``forced`` are this visit's
-    forced sources. The mean position weighs each source by its inverse covariance. ``firstDiaSourceMjdTai`` of the known
-    version is kept where older. Rows are ordered by id.
+    forced sources. The mean position weighs each source by its inverse covariance. ``firstDiaSourceMjdTai`` of the
+    known version is kept where older. Rows are ordered by id.
     """
     mine = sources[sources["diaObjectId"] != NULL_LONG]
     ids = np.unique(mine["diaObjectId"])

@@ -94,8 +94,8 @@ def _is_fast(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
 def _is_cosmic_ray(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     """A second look with the PSF: light that passed the optics cannot be sharper than the PSF.
 
-    Either the central pixel stands out of its neighbors by more than the PSF allows, or the area is far too small; both must
-    be significant against noise (the area's relative error is 2 / SNR).
+    Either the central pixel stands out of its neighbors by more than the PSF allows, or the area is far too small; both
+    must be significant against noise (the area's relative error is 2 / SNR).
     """
     spike_excess = (quality["spike"] - 1) / np.maximum(quality["spikeErr"], 0.05)
     snr = np.abs(sources["psfFlux"]) / sources["psfFluxErr"]

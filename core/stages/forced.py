@@ -36,8 +36,8 @@ def forced_targets(
 ) -> ForcedTargets:
     """Objects of the history inside the image with enough DIASources, and every object detected now.
 
-    ``sources`` carry their final ids. Known objects are measured at the position they had before this visit, new ones at
-    that of their DIASource.
+    ``sources`` carry their final ids. Known objects are measured at the position they had before this visit, new ones
+    at that of their DIASource.
     """
     config = config or ForcedConfig()
     objects = history.dia_objects

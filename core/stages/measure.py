@@ -234,4 +234,5 @@ def _fill_pixel_flags(sources: Catalog, quality: Catalog) -> None:
 def _box_sides(detections: Detections, x: Float64, y: Float64) -> NDArray[np.int32]:
     """Side of the square about the centroid that holds the footprint, within :data:`CUTOUT_SIDE_PIX`."""
     edges = np.stack([x - detections.x0, detections.x1 - 1 - x, y - detections.y0, detections.y1 - 1 - y])
-    return np.clip(np.ceil(2 * np.abs(edges).max(axis=0)), *CUTOUT_SIDE_PIX).astype(np.int32)
+    sides: Float64 = np.ceil(2 * np.abs(edges).max(axis=0))
+    return np.clip(sides, *CUTOUT_SIDE_PIX).astype(np.int32)

@@ -44,8 +44,7 @@ class Prediction:
 def predict(ephemerides: Catalog, mjd_tai: float) -> Prediction:
     """Evaluate the Chebyshev series at one time.
 
-    Coordinates carry light time but no aberration, as does a frame calibrated against a star catalog. TAI and the ephemeris'
-    own scale are one here: the difference moves an asteroid by microarcseconds.
+    Coordinates carry light time but no aberration, as does a frame calibrated against a star catalog. Times are TAI.
     """
     span = ephemerides["endMjdTai"] - ephemerides["startMjdTai"]
     is_valid = (mjd_tai >= ephemerides["startMjdTai"]) & (mjd_tai <= ephemerides["endMjdTai"]) & (span > 0)
@@ -64,8 +63,8 @@ def predict(ephemerides: Catalog, mjd_tai: float) -> Prediction:
 def describe(sources: Catalog, association: Association, ephemerides: Catalog, visit_info: VisitInfo) -> Catalog:
     """SSSource rows of the sources matched to an ephemeris, in the order of the sources.
 
-    The Sun's place is that of :func:`sun_vector`, good to about 2e-4 AU, and with it the heliocentric columns and the angles
-    (0.01 deg). What the ephemeris does not give (``phaseAngle`` from an orbit, magnitudes unless carried) stays null.
+    The Sun's place is that of :func:`sun_vector`, good to about 2e-4 AU, and with it the heliocentric columns and the
+    angles (0.01 deg).
     """
     rows = np.flatnonzero(association.ephemeris_index >= 0)
     chosen = ephemerides[association.ephemeris_index[rows]]
@@ -86,9 +85,9 @@ def describe(sources: Catalog, association: Association, ephemerides: Catalog, v
 
 
 def sun_vector(mjd_tai: float) -> tuple[Float64, Float64]:
-    """Geocentric Sun in ICRS axes [AU] and its rate [AU/d]: the low-precision series of the Astronomical Almanac (0.01 deg).
+    """Geocentric Sun in ICRS axes [AU] and its rate [AU/d], by the low-precision series of the Astronomical Almanac.
 
-    Seen from the ground this is the observer's Sun to 4e-5 AU; the barycenter need not be known.
+    Good to 0.01 deg. Seen from the ground this is the observer's Sun to 4e-5 AU; the barycenter need not be known.
     """
     times = np.array([mjd_tai - 0.5, mjd_tai, mjd_tai + 0.5])
     n = times - _J2000_MJD

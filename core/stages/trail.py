@@ -117,7 +117,7 @@ def _fit_one(plane: PsfOnFrame, start: Float64, steps: int) -> _Fit | None:
     point = window.sums(np.array([0.0, start[1], start[2], 0.0, 0.0]))
     point = window.sums(np.array([point.linear_flux, start[1], start[2], 0.0, 0.0]))
     return _Fit(
-        values=values, covariance=np.linalg.pinv(best.normal, hermitian=True), chi2=best.chi2, point_chi2=point.chi2,
+        values=values, covariance=np.asarray(np.linalg.pinv(best.normal, hermitian=True), np.float64), chi2=best.chi2, point_chi2=point.chi2,
         n_data=window.n_data, is_cut=window.is_cut,
     )  # fmt: skip
 
@@ -203,9 +203,9 @@ def _fill(sources: Catalog, i: int, fit: _Fit, jacobian: Float64, wcs: Wcs) -> N
     unit = np.array([east, north]) / max(length, 1e-9)
     across = np.array([-unit[1], unit[0]])
     sources["trailLength"][i] = length
-    sources["trailLengthErr"][i] = np.sqrt(max(unit @ on_sky @ unit, 0))
+    sources["trailLengthErr"][i] = np.sqrt(max(float(unit @ on_sky @ unit), 0.0))
     sources["trailAngle"][i] = np.degrees(np.arctan2(east, north)) % 180
-    sources["trailAngleErr"][i] = np.degrees(np.sqrt(max(across @ on_sky @ across, 0)) / max(length, 1e-9))
+    sources["trailAngleErr"][i] = np.degrees(np.sqrt(max(float(across @ on_sky @ across), 0.0)) / max(length, 1e-9))
     sources["trailChi2"][i], sources["trailNdata"][i] = fit.chi2, fit.n_data
     sources["trailAlgorithm"][i] = TRAIL_FROM_ADAPTIVE_MOMENTS
     sources["trail_flag_edge"][i] = fit.is_cut
