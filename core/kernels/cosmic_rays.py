@@ -104,7 +104,7 @@ def follow_tracks(
 
 @kernel
 def grow_marks(mask: UInt16, keep: np.uint16, y: Int32, x: Int32, n: int) -> int:
-    """Mark the eight neighbours of the first n pixels CR, except those with a bit of ``keep``; returns the new count."""
+    """Mark the neighbours of the first n pixels CR, except those with a bit of ``keep``; returns the new count."""
     ny, nx = mask.shape
     total = n
     for i in range(n):
@@ -119,7 +119,7 @@ def grow_marks(mask: UInt16, keep: np.uint16, y: Int32, x: Int32, n: int) -> int
 
 @kernel
 def collect_masked(mask: UInt16, wanted: np.uint16, unwanted: np.uint16, out_y: Int32, out_x: Int32, start: int) -> int:
-    """Append pixels that have a bit of ``wanted`` and none of ``unwanted`` to ``out_y, out_x``; returns the new count."""
+    """Append pixels with a bit of ``wanted`` and none of ``unwanted`` from place ``start``; returns the new count."""
     n = start
     for y in range(mask.shape[0]):
         for x in range(mask.shape[1]):

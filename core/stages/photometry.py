@@ -30,7 +30,7 @@ class PhotometryConfig:
     """How the zero point is found."""
 
     color_terms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Magnitudes per magnitude of color, ``m(ours) = m(reference) + term * (color - color_zero)``; fitted where absent."""
+    """Magnitudes per magnitude of color, ``ours = reference + term * (color - color_zero)``; fitted where absent."""
     color_zero: float = 0.8
     """Color at which the two systems agree."""
     color_range: tuple[float, float] = (-0.5, 3.5)
