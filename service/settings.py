@@ -1,7 +1,9 @@
 """Settings of every role: one frozen object, built once in ``main`` from ``SUB60_*`` variables and passed down."""
 
 import os
+import tempfile
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +13,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from core.errors import ConfigurationError
 
 PREFIX: Final = "SUB60_"
+THREADS: Final = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "BLOSC_NTHREADS",
+)
 FOREIGN: Final = frozenset({"SUB60_REFERENCE_DATA", "SUB60_TEST_KAFKA"})
 """Variables of the test suite: not settings, but no reason to refuse either."""
 
@@ -79,6 +88,39 @@ def to_environment(settings: Settings) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
     own = {PREFIX + name.upper(): _text(getattr(settings, name)) for name in Settings.model_fields}
     return inherited | own
+
+
+def compute_environment(settings: Settings) -> dict[str, str]:
+    """Environment of a process that computes: one thread a library, compiled kernels where they can be written."""
+    environment = to_environment(settings) | dict.fromkeys(THREADS, "1")
+    if (folder := compiled_cache(settings)) is not None:
+        environment["NUMBA_CACHE_DIR"] = str(folder)
+    return environment
+
+
+def compiled_cache(settings: Settings) -> Path | None:
+    """Folder for compiled kernels; None leaves them beside their source, which is writable in a checkout."""
+    if settings.compiled_cache:
+        return Path(settings.compiled_cache)
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return Path(os.environ["NUMBA_CACHE_DIR"])
+    beside = Path(str(files("core.kernels"))) / "__pycache__"
+    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+        return None
+    for folder in (Path.home() / ".cache" / "sub60", Path(tempfile.gettempdir()) / f"sub60-{os.getuid()}"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return Path(tempfile.mkdtemp(prefix="sub60-"))
+
+
+def use_compiled_cache(settings: Settings) -> None:
+    """Point this process's compiler at :func:`compiled_cache`; before the first kernel is imported."""
+    if (folder := compiled_cache(settings)) is not None:
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
 
 
 def _text(value: object) -> str:

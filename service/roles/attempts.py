@@ -1,7 +1,8 @@
 """How often a visit-detector was tried, and whether it was done before: one bounded Redis call a job."""
 
 import contextlib
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import redis
 
@@ -31,9 +32,8 @@ class RedisAttempts:
     keep_s : how long a mark is kept; readouts older than that are not processed anyway.
     """
 
-    def __init__(self, client: "redis.Redis[bytes]", namespace: str, keep_s: float, on_skip: Any) -> None:
+    def __init__(self, client: "redis.Redis[bytes]", keep_s: float, on_skip: Callable[[], object]) -> None:
         self._client = client
-        self._namespace = namespace
         self._keep_s = int(keep_s)
         self._on_skip = on_skip
         self._local: dict[tuple[int, int], int] = {}
@@ -71,5 +71,6 @@ class RedisAttempts:
         except redis.RedisError:
             self._on_skip()
 
-    def _key(self, kind: str, visit: int, detector: int) -> str:
-        return f"{self._namespace}:{kind}:{visit}:{detector}"
+    @staticmethod
+    def _key(kind: str, visit: int, detector: int) -> str:
+        return f"sub60:{kind}:{visit}:{detector}"

@@ -1,0 +1,70 @@
+"""The HTTP server of a role, in a thread of its own beside the role's loop."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from core.errors import RejectedInputError, Sub60Error, TransientError
+
+
+class NotFoundError(RejectedInputError):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+def make_app(routers: Sequence[APIRouter]) -> FastAPI:
+    """The application; one handler answers every error of ours."""
+    app = FastAPI(title="sub60", docs_url=None, redoc_url=None)
+    for router in routers:
+        app.include_router(router)
+
+    async def answer(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Sub60Error)
+        return JSONResponse({"code": error.code, "message": str(error)}, status_code=status_of(error))
+
+    app.add_exception_handler(Sub60Error, answer)
+    return app
+
+
+def status_of(error: Sub60Error) -> int:
+    """HTTP status of an error of ours."""
+    if isinstance(error, NotFoundError):
+        return 404
+    if isinstance(error, RejectedInputError):
+        return 422
+    return 503 if isinstance(error, TransientError) else 500
+
+
+class HttpServer:
+    """Serves routers on a thread. The socket is bound at once, so a taken port is an error of the start.
+
+    Parameters
+    ----------
+    port : 0 takes any free one; :attr:`port` tells which.
+    """
+
+    def __init__(self, host: str, port: int, routers: Sequence[APIRouter]) -> None:
+        self._socket = socket.create_server((host, port))
+        self.host, self.port = host, int(self._socket.getsockname()[1])
+        config = uvicorn.Config(make_app(routers), log_config=None, access_log=False, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish answers under way and close."""
+        self._server.should_exit = True
+        self._thread.join(timeout=5)
+        self._socket.close()
+
+    def _serve(self) -> None:
+        asyncio.run(self._server.serve(sockets=[self._socket]))

@@ -1,0 +1,48 @@
+"""The fan-out process: one loop per input topic."""
+
+from typing import Final
+
+from service import topics
+from service.log import Log
+from service.roles.fanout import FanOut
+from service.roles.runner import Process, make_process, open_topics, run_loops, start_http
+from service.settings import Settings
+from service.storage.datastore import Datastore
+
+POLL_S: Final = 0.5
+
+
+class InputLoop:
+    """Reads one input topic, appends work, then stores how far it came."""
+
+    def __init__(self, log: Log, topic: str, fan_out: FanOut) -> None:
+        self._reader = log.reader(topic, name="fanout")
+        self._producer = log.producer()
+        self._fan_out = fan_out
+
+    def turn(self) -> None:
+        """One round; a crash between append and commit repeats records, which the worker recognizes."""
+        messages = self._reader.poll(POLL_S)
+        if not messages:
+            return
+        self._producer.append([record for message in messages for record in self._fan_out.records(message)])
+        self._reader.commit()
+
+
+def run(settings: Settings) -> int:
+    """Run until the stop signal; the exit code."""
+    process = make_process("fanout", settings)
+    server = start_http(process)
+    log = open_topics(process)
+    fan_out = _make_fan_out(process)
+    loops = {topic: InputLoop(log, topic, fan_out).turn for topic in topics.INPUTS}
+    process.health.set_ready(True)
+    code = run_loops(process, loops)
+    server.stop()
+    return code
+
+
+def _make_fan_out(process: Process) -> FanOut:
+    settings = process.settings
+    camera = Datastore(settings.dataset).camera
+    return FanOut(camera, settings.partitions, settings.dataset, process.clock, process.metrics)

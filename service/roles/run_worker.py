@@ -1,0 +1,72 @@
+"""The worker process: transport, supervision and HTTP in this one, the computing in its child."""
+
+import queue
+from typing import Final
+
+import redis
+import structlog
+
+from service import topics
+from service.child import Child, FromChild
+from service.log.contract import IdentityTaken, Producer, WorkerLog
+from service.roles.attempts import RedisAttempts
+from service.roles.reports import Reporter
+from service.roles.runner import Process, make_process, open_topics, start_http
+from service.roles.worker import Parts, Worker
+from service.settings import Settings, compute_environment
+
+GROUP: Final = "workers"
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings) -> int:
+    """Run until the stop signal, finish what is computed, leave; the exit code."""
+    process = make_process("worker", settings)
+    server = start_http(process)
+    opened = open_topics(process)
+    worker_log = opened.join(GROUP, topics.WORK, settings.slot)
+    worker = make_worker(process, opened.producer(), worker_log)
+    try:
+        while not process.stopping.is_set():
+            worker.turn()
+        stop_at_s = process.clock.monotonic_s() + settings.drain_s
+        while not worker.is_idle and process.clock.monotonic_s() < stop_at_s:
+            worker.turn(is_draining=True)
+    except IdentityTaken:
+        log.error("identity_taken", slot=settings.slot)
+        return 1
+    finally:
+        worker.stop()
+        server.stop()
+    worker_log.close()
+    log.info("worker_stopped", slot=settings.slot, is_idle=worker.is_idle)
+    return 0
+
+
+def make_worker(process: Process, producer: Producer, worker_log: WorkerLog) -> Worker:
+    """A worker on real parts."""
+    settings = process.settings
+    inbox: queue.SimpleQueue[FromChild] = queue.SimpleQueue()
+    timeout_s = settings.redis_timeout_ms / 1000
+    client = redis.Redis.from_url(settings.cache_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    skipped = process.metrics.redis_skipped.labels("attempts")
+    return Worker(
+        Parts(
+            settings=settings,
+            clock=process.clock,
+            log=worker_log,
+            child=Child(compute_environment(settings), inbox.put),
+            inbox=inbox,
+            attempts=RedisAttempts(client, settings.expire_s, skipped.inc),
+            reporter=Reporter(
+                f"worker-{settings.slot}",
+                producer,
+                process.clock,
+                process.metrics,
+                waits_for_reference=settings.measure_reference,
+            ),
+            metrics=process.metrics,
+            health=process.health,
+        )
+    )
