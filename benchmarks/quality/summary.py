@@ -79,11 +79,12 @@ def _astrometry(sources: Injections) -> dict[str, Any]:
 
 
 def _per_axis(sources: Injections, rows: NDArray[np.bool_], unit: Float64 | None = None) -> float | None:
-    """Robust standard deviation of both axes' errors together [mas, or in units of ``unit``]."""
+    """Robust standard deviation of both axes' errors, each about its median [mas, or in units of ``unit``]."""
     if rows.sum() < _MIN_ROWS:
         return None
     scale = 1.0 if unit is None else unit[rows]
-    return robust_sd(np.concatenate([sources.east_mas[rows] / scale, sources.north_mas[rows] / scale]))
+    errors = [axis[rows] / scale for axis in (sources.east_mas, sources.north_mas)]
+    return robust_sd(np.concatenate([axis - np.median(axis) for axis in errors]))
 
 
 def _flux(sources: Injections, parts: Sequence[DetectorQuality]) -> dict[str, Any]:

