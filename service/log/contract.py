@@ -38,6 +38,8 @@ MAX_CHECKPOINT_BYTES: Final = 3000
 RECENT_KEPT: Final = 64
 """Visit-detectors remembered in a partition's checkpoint."""
 MAX_STATE_BYTES: Final = 1500
+MAX_VALUE_BYTES: Final = 15 << 20
+"""Largest value of a record; the topics take 16 MiB with key, headers and framing."""
 
 
 class Fenced(Sub60Error):  # noqa: N818 - the word the design and both logs use
@@ -76,6 +78,10 @@ class Record:
     value: bytes
     partition: int | None = None
     headers: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.value) > MAX_VALUE_BYTES:
+            raise ValueError(f"record of {len(self.value)} bytes for {self.topic!r} is too large for the log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,7 @@ class WorkerLog(Protocol):
         """
 
     def close(self) -> None:
-        """Leave the group: owned partitions are free at once."""
+        """Leave the group. Partitions are free at once; on Kafka (static membership) after the session time-out."""
 
 
 class Reader(Protocol):

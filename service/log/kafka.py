@@ -1,0 +1,231 @@
+"""The log on Apache Kafka (confluent-kafka): a commit is one transaction with the offset, and the checkpoint in the
+offset's metadata.
+
+Other people's readers must set ``isolation.level=read_committed`` where their client's default is another (Java's is).
+"""
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from core.errors import ConfigurationError
+from service.log.contract import LogUnavailable, Message, Record
+from service.log.kafka_wire import (
+    MAX_MESSAGE_BYTES,
+    Settings,
+    Topics,
+    common_settings,
+    consume,
+    consumer_settings,
+    decode,
+    error_of,
+    group_id,
+    produce,
+    producer_settings,
+    unavailable,
+)
+from service.log.kafka_worker import KafkaWorkerLog
+
+TOPIC_READY_S: Final = 15.0
+
+
+class KafkaLog:
+    """A log on a Kafka cluster.
+
+    Parameters
+    ----------
+    bootstrap : ``host:port,host:port…``.
+    settings : further librdkafka settings for every client (security, for example).
+    timeout_s : how long to wait for an answer.
+    """
+
+    def __init__(self, bootstrap: str, settings: Settings | None = None, *, timeout_s: float = 10.0) -> None:
+        self._bootstrap = bootstrap
+        self._settings = dict(settings or {})
+        self._timeout_s = timeout_s
+        self._admin = AdminClient(common_settings(bootstrap, self._settings))
+        self._topics = Topics(self._admin, timeout_s)
+
+    def ensure_topics(self, topics: Mapping[str, int]) -> None:
+        """Create missing topics with the cluster's default replication; refuse another number of partitions."""
+        config = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+        new = [
+            NewTopic(topic, partitions, replication_factor=-1, config=config) for topic, partitions in topics.items()
+        ]
+        with unavailable("create topics"):
+            for created in self._admin.create_topics(new, request_timeout=self._timeout_s).values() if new else ():
+                try:
+                    created.result()
+                except KafkaException as error:
+                    if error_of(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise
+        for topic, partitions in topics.items():
+            if (existing := self._wait_for(topic)) != partitions:
+                raise ConfigurationError(
+                    f"topic {topic!r} has {existing} partitions, not {partitions}", code="partition_count", topic=topic
+                )
+
+    def _wait_for(self, topic: str) -> int:
+        """Number of partitions, once the new topic is known to the broker asked."""
+        give_up_s = time.monotonic() + TOPIC_READY_S
+        while True:
+            try:
+                return self._topics.partitions(topic)
+            except ConfigurationError:
+                if time.monotonic() > give_up_s:
+                    raise
+                time.sleep(0.05)
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions of a topic."""
+        return self._topics.partitions(topic)
+
+    def producer(self) -> "KafkaProducer":
+        """A producer with its own connection."""
+        return KafkaProducer(producer_settings(self._bootstrap, self._settings), self._topics, self._timeout_s)
+
+    def join(self, group: str, topic: str, slot: int) -> KafkaWorkerLog:
+        """Become static member ``slot`` of ``group``."""
+        self.partitions(topic)
+        return KafkaWorkerLog(
+            self._bootstrap, self._settings, self._topics, group, topic, slot, timeout_s=self._timeout_s
+        )
+
+    def reader(
+        self, topic: str, *, name: str | None = None, start: Literal["earliest", "latest"] = "earliest"
+    ) -> "KafkaReader":
+        """A reader of all partitions of a topic."""
+        group = group_id(name or f"anonymous-{secrets.token_hex(8)}", topic)
+        consumer = Consumer(consumer_settings(self._bootstrap, self._settings, group))
+        return KafkaReader(consumer, topic, self.partitions(topic), name is not None, start, self._timeout_s)
+
+    def trim(self, topic: str, max_bytes: int, sinks: Iterable[str]) -> int:
+        """Nothing: the topic's own retention drops records."""
+        return 0
+
+    def size_bytes(self, topic: str) -> int:
+        """Not known to a client: 0."""
+        return 0
+
+    def ping(self) -> None:
+        """Raise LogUnavailable if no broker answers."""
+        with unavailable("ping"):
+            self._admin.list_topics(timeout=self._timeout_s)
+
+    def close(self) -> None:
+        """Nothing to release: the admin client goes with the object."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class KafkaProducer:
+    """At-least-once producer (idempotent within its own life)."""
+
+    def __init__(self, settings: Settings, topics: Topics, timeout_s: float) -> None:
+        self._producer = Producer(dict(settings) | {"delivery.timeout.ms": int(timeout_s * 1000)})
+        self._topics = topics
+        self._timeout_s = timeout_s
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Append; every record acknowledged on return."""
+        failures: list[Any] = []
+
+        def note(error: Any, _: Any) -> None:
+            if error is not None:
+                failures.append(error)
+
+        with unavailable("append"):
+            produce(self._producer, self._topics, records, note)
+            left = self._producer.flush(self._timeout_s + 5.0)
+        if failures or left:
+            cause = failures[0] if failures else "time-out"
+            raise LogUnavailable(f"cannot append: {cause}", action="append", failed=len(failures) + left)
+
+    def close(self) -> None:
+        """Flush what is left."""
+        self._producer.flush(self._timeout_s)
+
+
+class KafkaReader:
+    """Plain reader of one topic: committed records only."""
+
+    def __init__(
+        self, consumer: Consumer, topic: str, partitions: int, is_named: bool, start: str, timeout_s: float
+    ) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._partitions = partitions
+        self._is_named = is_named
+        self._timeout_s = timeout_s
+        stored = self.committed()
+        first = {p: bounds[start == "latest"] for p, bounds in self.bounds().items()}
+        self._positions = first | stored
+        self._assign()
+
+    def poll(self, timeout_s: float, max_messages: int = 500) -> list[Message]:
+        """Next messages."""
+        with unavailable("read"):
+            found = consume(self._consumer, timeout_s, max_messages)
+        messages: list[Message] = []
+        failure = None
+        for item in found:
+            if item.error() is not None:
+                failure = item.error()
+                continue
+            messages.append(decode(item))
+            self._positions[item.partition()] = item.offset() + 1
+        if failure is not None and not messages:
+            raise LogUnavailable(f"cannot read: {failure}", action="read")
+        return messages
+
+    def commit(self, offsets: Mapping[int, int] | None = None) -> None:
+        """Store offsets under this reader's name."""
+        if not self._is_named:
+            raise ConfigurationError("a reader without a name has nowhere to commit", code="anonymous_reader")
+        stored = self._positions if offsets is None else offsets
+        parts = [TopicPartition(self._topic, partition, offset) for partition, offset in stored.items()]
+        if parts:
+            with unavailable("store offsets"):
+                for done in self._consumer.commit(offsets=parts, asynchronous=False) or ():
+                    if done.error is not None:
+                        raise KafkaException(done.error)
+
+    def committed(self) -> dict[int, int]:
+        """Stored offsets."""
+        if not self._is_named:
+            return {}
+        parts = [TopicPartition(self._topic, partition) for partition in range(self._partitions)]
+        with unavailable("read offsets"):
+            stored = self._consumer.committed(parts, timeout=self._timeout_s)
+        return {part.partition: part.offset for part in stored if part.offset >= 0}
+
+    def seek(self, offsets: Mapping[int, int]) -> None:
+        """Go on at these offsets."""
+        self._positions |= offsets
+        self._assign()
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """Oldest offset held and end of what is committed (transaction markers count)."""
+        with unavailable("ask for bounds"):
+            return {
+                partition: self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=self._timeout_s
+                )
+                for partition in range(self._partitions)
+            }
+
+    def close(self) -> None:
+        """Release connections."""
+        self._consumer.close()
+
+    def _assign(self) -> None:
+        with unavailable("read"):
+            self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._positions.items()])

@@ -1,0 +1,148 @@
+"""Between the log's contract and librdkafka: settings, partitions, messages, checkpoints in offset metadata, errors."""
+
+import base64
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from core.errors import ConfigurationError
+from service.log.contract import Checkpoint, LogUnavailable, Message, Record
+
+MAX_MESSAGE_BYTES: Final = 16 << 20
+READ_AHEAD: Final = 500
+Settings: TypeAlias = Mapping[str, Any]
+
+
+def common_settings(bootstrap: str, extra: Settings) -> dict[str, Any]:
+    """What every client of ours has."""
+    return {"bootstrap.servers": bootstrap, "log_level": 2, "socket.keepalive.enable": True, **extra}
+
+
+def consumer_settings(bootstrap: str, extra: Settings, group_id: str) -> dict[str, Any]:
+    """A consumer that sees committed records only and moves no offset by itself."""
+    return common_settings(bootstrap, extra) | {
+        "group.id": group_id,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "fetch.min.bytes": 1,
+    }
+
+
+def producer_settings(bootstrap: str, extra: Settings) -> dict[str, Any]:
+    """A producer whose records are on all in-sync replicas when it says so."""
+    return common_settings(bootstrap, extra) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 1,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+    }
+
+
+def group_id(name: str, topic: str) -> str:
+    """Consumer group of a worker group or a named reader on a topic."""
+    return f"{name}.{topic}"
+
+
+def error_of(exception: KafkaException) -> KafkaError:
+    """The error inside an exception."""
+    error: KafkaError = exception.args[0]
+    return error
+
+
+@contextmanager
+def unavailable(action: str) -> Iterator[None]:
+    """Turn librdkafka's exceptions into LogUnavailable."""
+    try:
+        yield
+    except KafkaException as error:
+        raise LogUnavailable(f"cannot {action}: {error_of(error)}", action=action) from error
+
+
+class Topics:
+    """Numbers of partitions of the topics, asked once each."""
+
+    def __init__(self, admin: AdminClient, timeout_s: float) -> None:
+        self._admin = admin
+        self._timeout_s = timeout_s
+        self._known: dict[str, int] = {}
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions; ConfigurationError for an unknown topic."""
+        if topic not in self._known:
+            with unavailable("look up a topic"):
+                found = self._admin.list_topics(timeout=self._timeout_s).topics.get(topic)
+            if found is None or found.error is not None or not found.partitions:
+                raise ConfigurationError(f"no topic {topic!r} in the log", code="unknown_topic", topic=topic)
+            self._known[topic] = len(found.partitions)
+        return self._known[topic]
+
+    def partition_of(self, record: Record) -> int:
+        """The record's partition: as given, else by CRC-32 of its key."""
+        partitions = self.partitions(record.topic)
+        partition = zlib.crc32(record.key) % partitions if record.partition is None else record.partition
+        if not 0 <= partition < partitions:
+            raise ConfigurationError("no such partition", code="unknown_partition", topic=record.topic)
+        return partition
+
+
+def produce(producer: Any, topics: Topics, records: Sequence[Record], on_delivery: Any = None) -> None:
+    """Hand records to librdkafka, waiting where its queue is full."""
+    for record in records:
+        arguments: dict[str, Any] = {"key": record.key, "value": record.value, "partition": topics.partition_of(record)}
+        if record.headers:
+            arguments["headers"] = dict(record.headers)
+        if on_delivery is not None:
+            arguments["on_delivery"] = on_delivery
+        while True:
+            try:
+                producer.produce(record.topic, **arguments)
+                break
+            except BufferError:
+                producer.poll(0.05)
+
+
+def consume(consumer: Consumer, timeout_s: float, max_messages: int) -> list[Any]:
+    """Wait for a first message, then take what else is there: ``consume`` alone would wait for all of them."""
+    first = consumer.poll(timeout_s)
+    if first is None:
+        return []
+    more: list[Any] = consumer.consume(max_messages - 1, timeout=0) if max_messages > 1 else []
+    return [first, *more]
+
+
+def decode(found: Any, epoch: int = 0) -> Message:
+    """A Kafka message as ours."""
+    return Message(
+        topic=found.topic(),
+        partition=found.partition(),
+        offset=found.offset(),
+        key=found.key() or b"",
+        value=found.value() or b"",
+        headers=dict(found.headers() or ()),
+        timestamp_ms=found.timestamp()[1],
+        epoch=epoch,
+    )
+
+
+def pack_offset(topic: str, partition: int, checkpoint: Checkpoint) -> TopicPartition:
+    """The checkpoint as an offset with metadata: the only thing of ours Kafka stores within the transaction."""
+    metadata = base64.b64encode(checkpoint.pack()).decode("ascii")
+    return TopicPartition(topic, partition, checkpoint.offset, metadata)
+
+
+def unpack_offset(stored: TopicPartition) -> Checkpoint | None:
+    """Inverse of :func:`pack_offset`; None where nothing was stored. An offset set by hand has no recent visits."""
+    if stored.error is not None:
+        raise KafkaException(stored.error)
+    if stored.offset < 0:
+        return None
+    checkpoint = Checkpoint.unpack(base64.b64decode(stored.metadata)) if stored.metadata else Checkpoint()
+    if checkpoint.offset == stored.offset:
+        return checkpoint
+    return Checkpoint(offset=stored.offset, recent=checkpoint.recent, state=checkpoint.state)
