@@ -16,11 +16,11 @@ from core.config import PipelineConfig
 from core.contracts.bundle import Bundle, History
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, SS_SOURCE, Catalog, empty_catalog
 from core.contracts.exposure import DifferenceImage, Exposure, Frame, RawExposure, Template, VisitInfo, WarpedTemplate
-from core.contracts.results import Association, DetectorResult, SkyCheck
+from core.contracts.results import Association, Astrometry, DetectorResult, PsfFit, SkyCheck
 from core.errors import Outcome, RejectedInputError, UnusableDataError
 from core.flags import UNCLAIMED
 from core.stages.associate import Claims, apply_claims, associate, check_new_objects, new_object_claims
-from core.stages.astrometry import Astrometry, fit_wcs
+from core.stages.astrometry import fit_wcs
 from core.stages.background import subtract_background
 from core.stages.cosmic_rays import find_cosmic_rays
 from core.stages.cutouts import cut_stamps
@@ -33,11 +33,10 @@ from core.stages.measure import ProcessingStamp, measure
 from core.stages.merge_history import merge_history
 from core.stages.photometry import apply_zero_point, fit_zero_point
 from core.stages.pointing import predict_wcs
-from core.stages.psf import PsfFit, fit_psf
-from core.stages.reliability import score
+from core.stages.psf import fit_psf
 from core.stages.sky_sources import check_sky
 from core.stages.solar_system import describe
-from core.stages.sources import detect_sources
+from core.stages.sources import detect_sources, measure_seeing
 from core.stages.subtract import subtract
 from core.stages.template import warp_template
 from core.stopwatch import Clock, Stopwatch
@@ -134,7 +133,9 @@ class Pipeline:
             return _without_alerts(first)
         with watch.stage("forced"):
             answered = done.claims.proposed_id if claimed_ids is None else claimed_ids
-            sources = apply_claims(done.sources, done.association, done.history, done.claims, answered)
+            sources = apply_claims(
+                done.sources, done.association, done.history, done.ephemerides, done.claims, answered
+            )
             targets = forced_targets(sources, done.history, first.exposure, self.config.forced)
             forced = force_photometry(done.difference, first.exposure, targets, first.stamp)
         with watch.stage("features"):
@@ -168,6 +169,8 @@ class Pipeline:
             frame = isr(raw, bundle.calibrations, detector, workspace, config.isr)
         with watch.stage("background"):
             background = subtract_background(frame, workspace, config.background)
+        with watch.stage("seeing"):
+            fwhm_pix = measure_seeing(frame, fwhm_pix, workspace, config.sources)
         with watch.stage("cosmic_rays"):
             n_cosmic_ray_pixels = find_cosmic_rays(frame, fwhm_pix, workspace, config.cosmic_rays)
         with watch.stage("detect_sources"):
@@ -240,7 +243,7 @@ class Pipeline:
                 measure_config = replace(measure_config, is_dipole_fitted=False, is_trail_fitted=False)
             measured = measure(difference, exposure, warped, detections, workspace, measure_config, first.stamp)
             cuts = flag_cuts(measured, config.flag_cuts)
-            kept = score(measured.take(cuts.is_kept))
+            kept = measured.take(cuts.is_kept)
             sky = check_sky(difference, info, config.sky)
         with watch.stage("associate"):
             appended = tail()
