@@ -117,7 +117,8 @@ def _fit_one(plane: PsfOnFrame, start: Float64, steps: int) -> _Fit | None:
     point = window.sums(np.array([0.0, start[1], start[2], 0.0, 0.0]))
     point = window.sums(np.array([point.linear_flux, start[1], start[2], 0.0, 0.0]))
     return _Fit(
-        values=values, covariance=np.asarray(np.linalg.pinv(best.normal, hermitian=True), np.float64), chi2=best.chi2, point_chi2=point.chi2,
+        values=values, covariance=np.asarray(np.linalg.pinv(best.normal, hermitian=True), np.float64),
+        chi2=best.chi2, point_chi2=point.chi2,
         n_data=window.n_data, is_cut=window.is_cut,
     )  # fmt: skip
 
