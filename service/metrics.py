@@ -45,6 +45,8 @@ class Metrics:
         self.child_restarts = counter("child_restarts_total", "Compute children replaced", "reason")
         self.events = counter("events_total", "Events taken by fan-out", "topic", "verdict")
         self.prepares = counter("prepares_total", "Hints by fate", "state")
+        self.prefetch = histogram("prefetch_seconds", "Wall time of one bundle", CLOCK_BUCKETS_S)
+        self.prefetch_cpu = histogram("prefetch_cpu_seconds", "CPU time of one bundle", CLOCK_BUCKETS_S)
         self.fenced = counter("fenced_total", "Commits refused because the partition moved on")
         self.log_errors = counter("log_errors_total", "Calls of the log that failed and were tried again")
         self.waiting = gauge("work_waiting", "Readouts waiting in this worker")

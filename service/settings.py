@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     slot: int = Field(default=0, ge=0, description="Number of this worker; fixes its transactional identity.")
     http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
     http_port: int = Field(default=8060, ge=0, le=65535, description="Port of the HTTP server; --role all counts up.")
+    log_memory_mb: int = Field(default=4096, ge=64, description="Memory of the embedded log [MB].")
+    cache_memory_mb: int = Field(default=3072, ge=64, description="Memory of the embedded cache [MB].")
+    alerts_keep_mb: int = Field(default=1024, ge=1, description="Alerts kept on Redis beyond what is archived [MB].")
+    alert_files_s: float = Field(default=10.0, gt=0, description="An alert file is closed after this time [s].")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
     deadline_s: float = Field(default=60.0, gt=0, description="From end of readout to committed alerts [s].")
     clock_suspect_s: float = Field(
@@ -49,6 +53,9 @@ class Settings(BaseSettings):
     prepare_expire_s: float = Field(default=120.0, gt=0, description="Prepares older than this are ignored [s].")
     job_limit_s: float = Field(default=45.0, gt=0, description="A child that computes longer is replaced [s].")
     warm_up_limit_s: float = Field(default=600.0, gt=0, description="A child that warms up longer is replaced [s].")
+    prefetch_wait_s: float = Field(
+        default=20.0, ge=0, description="A worker waits this long for prefetch's bundle [s]."
+    )
     raw_wait_s: float = Field(default=5.0, ge=0, description="How long a raw that is not there yet is tried [s].")
     redis_timeout_ms: float = Field(default=100.0, gt=0, description="Bound of each Redis call after t0 [ms].")
     max_attempts: int = Field(default=3, ge=1, description="Failed attempts at a visit-detector before it is given up.")

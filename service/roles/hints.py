@@ -18,7 +18,7 @@ class Hints:
 
     def take(self, prepare: Prepare, now_tai_s: float) -> bool:
         """Remember a prepare; False if it is too old to act on."""
-        if self._is_old(prepare, now_tai_s):
+        if is_expired(prepare, self._expire_s, now_tai_s):
             self._metrics.prepares.labels("expired").inc()
             return False
         self._prepares[prepare.group, prepare.detector] = prepare
@@ -34,7 +34,7 @@ class Hints:
         """Forget old prepares whose readout never came."""
         while self._prepares:
             prepare = next(iter(self._prepares.values()))  # the oldest: a dict keeps the order of arrival
-            if not self._is_old(prepare, now_tai_s):
+            if not is_expired(prepare, self._expire_s, now_tai_s):
                 return
             del self._prepares[prepare.group, prepare.detector]
             self._metrics.prepares.labels("unused").inc()
@@ -44,6 +44,8 @@ class Hints:
         """Prepares still waiting for their readout, oldest first."""
         return list(self._prepares.values())
 
-    def _is_old(self, prepare: Prepare, now_tai_s: float) -> bool:
-        # Long exposures announce themselves long before their readout: count from the expected end of exposure.
-        return now_tai_s > max(prepare.issued_tai_s, prepare.start_tai_s + prepare.duration_s) + self._expire_s
+
+def is_expired(prepare: Prepare, expire_s: float, now_tai_s: float) -> bool:
+    """Whether a prepare is too old to act on."""
+    # Long exposures announce themselves long before their readout: count from the expected end of exposure.
+    return now_tai_s > max(prepare.issued_tai_s, prepare.start_tai_s + prepare.duration_s) + expire_s

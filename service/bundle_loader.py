@@ -1,0 +1,101 @@
+"""How a process of the service gets bundles: its memory, the cache server, the store and the APDB put together."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from core.contracts.bundle import Bundle, BundlePart, History, PartSource
+from core.errors import TransientError
+from service.clock import SystemClock
+from service.settings import Settings
+from service.storage.apdb import ApdbStore
+from service.storage.bundle import PackedBundle, load_packed
+from service.storage.cache import Cache, connect
+from service.storage.datastore import Datastore
+from service.storage.history import HistoryStore
+from service.storage.memory import MemoryCache
+from service.storage.recipe import BundleKey, PartKind
+
+CACHE_TIMEOUT_S = 2.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleLoader:
+    """Loads bundles. ``bounded`` clients answer within the time of a call after t0, the others take theirs."""
+
+    datastore: Datastore
+    memory: MemoryCache
+    cache: Cache | None
+    history: HistoryStore
+    bounded_history: HistoryStore | None
+    bounded_client: Any | None
+
+    @classmethod
+    def open(cls, settings: Settings) -> "BundleLoader":
+        """Connect to what the settings name; servers may come up later."""
+        datastore = Datastore(settings.dataset)
+        camera = datastore.camera
+        apdb = open_apdb(settings)
+        now_s = SystemClock().tai_s
+        if not settings.cache_url:
+            history = HistoryStore(None, apdb, camera, now_s)
+            memory = MemoryCache(settings.cache_mb << 20)
+            return cls(
+                datastore=datastore,
+                memory=memory,
+                cache=None,
+                history=history,
+                bounded_history=None,
+                bounded_client=None,
+            )
+        bounded = connect(settings.cache_url, settings.redis_timeout_ms / 1000)
+        return cls(
+            datastore=datastore,
+            memory=MemoryCache(settings.cache_mb << 20),
+            cache=Cache(settings.cache_url, timeout_s=CACHE_TIMEOUT_S),
+            history=HistoryStore(connect(settings.cache_url, CACHE_TIMEOUT_S), apdb, camera, now_s),
+            bounded_history=HistoryStore(bounded, None, camera, now_s),
+            bounded_client=bounded,
+        )
+
+    def load(self, key: BundleKey, *, publish: bool = False) -> PackedBundle:
+        """Every part of a bundle; with ``publish``, left in the cache for others."""
+        return load_packed(key, self.memory, self.cache, self.datastore, self.history, publish=publish)
+
+    def is_published(self, key: BundleKey) -> bool:
+        """Whether prefetch has finished with this bundle; a cache that is away has published nothing."""
+        try:
+            return self.cache is not None and self.cache.get_recipe(key) is not None
+        except TransientError:
+            return False
+
+    def number(self, bundle: Bundle, key: BundleKey) -> Bundle:
+        """A bundle prepared before its visit had a number: add what is filed under it, the ephemerides."""
+        part = self.datastore.resolve_ephemerides(key)
+        if not part.arrays:
+            return bundle
+        rows = self.datastore.read(part.arrays[0][1])
+        kind = PartKind.EPHEMERIDES.value
+        line = BundlePart(kind=kind, source=PartSource.COLD, digest="", nbytes=int(rows.nbytes))
+        others = tuple(old for old in bundle.parts if old.kind != kind)
+        return replace(bundle, ephemerides=rows, parts=(*others, line))
+
+    def read_tail(self, key: BundleKey) -> History | None:
+        """What was appended to the history of a detector's sky since its bundle was made."""
+        if self.bounded_history is None:
+            return None
+        return self.bounded_history.read_tail(self.bounded_history.cells(key))
+
+
+def open_apdb(settings: Settings) -> ApdbStore | None:
+    """The APDB of the settings or of the dataset; None where there is none."""
+    if settings.apdb_config:
+        return ApdbStore(settings.apdb_config)
+    path = settings.dataset / "apdb" / "config.yaml"
+    if not path.is_file():
+        log.warning("no_apdb", path=str(path))
+        return None
+    return ApdbStore(str(path))

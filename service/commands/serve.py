@@ -1,0 +1,33 @@
+"""``sub60 serve``: run one role, or all of them."""
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from service.app import configure_logging
+from service.settings import read_settings
+
+MODULES: Final = {
+    "all": "service.supervisor",
+    "api": "service.roles.run_api",
+    "archive": "service.roles.run_archive",
+    "fanout": "service.roles.run_fanout",
+    "prefetch": "service.roles.run_prefetch",
+    "worker": "service.roles.run_worker",
+}
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  sub60 serve --role all                      everything on this machine, servers included
+  SUB60_LOG_URL=kafka://broker:9092 SUB60_CACHE_URL=redis://cache:6379 \\
+  SUB60_SLOT=3 sub60 serve --role worker      one worker of a larger site"""
+)
+@click.option("--role", type=click.Choice(sorted(MODULES)), default="all", show_default=True)
+def command(role: str) -> None:
+    """Run the service until SIGTERM or Ctrl-C; work under way is finished first."""
+    settings = read_settings()
+    configure_logging(settings.log_level)
+    raise SystemExit(import_module(MODULES[role]).run(settings))
