@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from functools import partial
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ from benchmarks.simulator.exposure import DetectorSky, simulate_exposure
 from benchmarks.simulator.hardware import make_hardware
 from benchmarks.simulator.refcat import make_reference_catalog, write_reference_catalog
 from benchmarks.simulator.skymodel import Rows, draw_region
-from benchmarks.simulator.template import TemplateTruth
+from benchmarks.simulator.template import TemplateTruth, make_template, tract_box
+from benchmarks.simulator.template_inputs import group_extent
+from benchmarks.simulator.tract import make_tract
 from benchmarks.simulator.visits import make_visits
 from core.camera import Camera, load_camera
 
@@ -29,18 +33,18 @@ RELEASE = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectorDone:
-    """What one detector's process hands back for the files that all detectors share."""
+class GroupDone:
+    """What the process of a group of detectors hands back for the files that all share."""
 
-    detector: int
     rows: Rows
-    movers: Movers
+    movers: list[Movers]
 
 
 def n_steps(config: SimulationConfig) -> int:
     """Progress steps of a whole dataset."""
-    per_detector = 2 + len(set(_used_bands(config))) * (config.template_inputs + 1) + config.visits
-    return per_detector * len(config.detectors) + 2
+    n_groups = len(detector_groups(config))
+    templates = n_groups * len(_used_bands(config)) * config.template_inputs
+    return templates + (1 + config.visits) * len(config.detectors) + 2
 
 
 def _used_bands(config: SimulationConfig) -> list[str]:
@@ -69,7 +73,7 @@ def simulate(out: Path, config: SimulationConfig, jobs: int = 1, tell: Tell | No
         shutil.rmtree(out / part, ignore_errors=True)
     tell = tell or (lambda _: None)
     camera = load_camera(config.camera)
-    done = _run_detectors(out, config, jobs, tell)
+    done = _run_groups(out, config, jobs, tell)
     _write_shared(out, config, camera, done, tell)
     shutil.rmtree(out / ".progress", ignore_errors=True)
     described = {
@@ -86,78 +90,105 @@ def simulate(out: Path, config: SimulationConfig, jobs: int = 1, tell: Tell | No
             "config": asdict(config),
         },
     }
+    tract = make_tract(config)
+    grid = {
+        "wcs": tract.wcs_keywords(),
+        "shape": tract.shape,
+        "patch_size": tract.patch_size,
+        "cell_size": tract.cell_size,
+    }
+    (out / "template" / "0" / "tract.json").write_text(json.dumps(grid, indent=1) + "\n", encoding="utf-8")
     (out / "dataset.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return True
 
 
-def _run_detectors(out: Path, config: SimulationConfig, jobs: int, tell: Tell) -> list[DetectorDone]:
-    if jobs <= 1 or len(config.detectors) == 1:
-        return [simulate_detector(out, config, d, tell) for d in config.detectors]
+def _run_groups(out: Path, config: SimulationConfig, jobs: int, tell: Tell) -> list[GroupDone]:
+    groups = detector_groups(config)
+    if jobs <= 1 or len(groups) == 1:
+        return [simulate_group(out, config, group, tell) for group in groups]
     (out / ".progress").mkdir(exist_ok=True)
-    seen = dict.fromkeys(config.detectors, 0)
-    with ProcessPoolExecutor(min(jobs, len(config.detectors)), multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_in_process, out, config, d) for d in config.detectors]
-        waiting: set[Future[DetectorDone]] = set(futures)
+    seen = {group[0]: 0 for group in groups}
+    with ProcessPoolExecutor(min(jobs, len(groups)), multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(_in_process, out, config, group) for group in groups]
+        waiting: set[Future[GroupDone]] = set(futures)
         while waiting:
             _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             _relay(out, seen, tell)
         return [future.result() for future in futures]
 
 
-def _in_process(out: Path, config: SimulationConfig, detector: int) -> DetectorDone:
-    path = out / ".progress" / str(detector)
+def _in_process(out: Path, config: SimulationConfig, group: tuple[int, ...]) -> GroupDone:
+    path = out / ".progress" / str(group[0])
 
     def tell(line: str) -> None:
         with path.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
-    return simulate_detector(out, config, detector, tell)
+    return simulate_group(out, config, group, tell)
 
 
 def _relay(out: Path, seen: dict[int, int], tell: Tell) -> None:
     """Pass on what the processes have told since the last look."""
-    for detector, count in seen.items():
-        path = out / ".progress" / str(detector)
+    for first, count in seen.items():
+        path = out / ".progress" / str(first)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         for line in lines[count:]:
             tell(line)
-        seen[detector] = len(lines)
+        seen[first] = len(lines)
 
 
-def detector_region(config: SimulationConfig, camera: Camera, detector: int) -> Rows:
-    """Sky that can leave light on a detector or its template."""
-    ny, nx = camera.detectors[detector].shape
-    ra, dec = camera.pixel_to_sky(
-        detector, (nx - 1) / 2, (ny - 1) / 2, config.ra_deg, config.dec_deg, config.rot_sky_deg
-    )
-    half_diagonal = float(np.hypot(ny, nx)) / 2 * camera.pixel_scale_arcsec
-    radius = (half_diagonal + 1.3 * config.template_padding_arcsec + config.dither_arcsec) / 3600
-    return draw_region(config, float(ra), float(dec), radius)
+def detector_groups(config: SimulationConfig) -> list[tuple[int, ...]]:
+    """Detectors whose templates share patches go together: one coadd, simulated once."""
+    camera, tract = load_camera(config.camera), make_tract(config)
+    groups: list[tuple[set[int], set[tuple[int, int]]]] = []
+    for detector in config.detectors:
+        y0, y1, x0, x1 = (v / tract.patch_size for v in tract_box(config, camera, tract, (detector,)))
+        patches = {(j, i) for j in range(int(y0), ceil(y1)) for i in range(int(x0), ceil(x1))}
+        members = {detector}
+        for other in [g for g in groups if g[1] & patches]:
+            groups.remove(other)
+            members |= other[0]
+            patches |= other[1]
+        groups.append((members, patches))
+    return [tuple(sorted(members, key=config.detectors.index)) for members, _ in groups]
 
 
-def simulate_detector(out: Path, config: SimulationConfig, detector: int, tell: Tell) -> DetectorDone:
-    """Calibrations, templates and visits of one detector."""
-    camera = load_camera(config.camera)
-    chip = camera.detectors[detector]
+def group_region(config: SimulationConfig, camera: Camera, detectors: tuple[int, ...]) -> Rows:
+    """Sky that can leave light on the detectors or their template."""
+    ra, dec, half = group_extent(config, camera, detectors)
+    radius = half * float(np.sqrt(2)) * camera.pixel_scale_arcsec / 3600
+    return draw_region(config, ra, dec, radius + 20.0 / 3600)
+
+
+def simulate_group(out: Path, config: SimulationConfig, detectors: tuple[int, ...], tell: Tell) -> GroupDone:
+    """Calibrations, templates and visits of a group of neighboring detectors."""
+    camera, tract = load_camera(config.camera), make_tract(config)
     visits = make_visits(config, camera)
-    hardware = make_hardware(config, chip)
-    write_calibrations(out, config, chip, hardware, _used_bands(config))
-    tell(f"detector {detector}: calibrations")
-    rows = detector_region(config, camera, detector)
-    sky = DetectorSky(
-        rows=rows,
-        variables=make_variables(config, camera, detector),
-        movers=make_movers(config, camera, detector),
-    )
+    rows = group_region(config, camera, detectors)
+    variables = {d: make_variables(config, camera, d) for d in detectors}
     templates: dict[str, TemplateTruth] = {}
-    for visit in visits:
-        transients = make_transients(config, camera, detector, visit.index, rows)
-        simulate_exposure(out, config, camera, chip, hardware, visit, sky, transients, templates.get(visit.band))
-        tell(f"detector {detector}: visit {visit.visit} {visit.band}")
-    return DetectorDone(detector=detector, rows=rows, movers=sky.movers)
+    for band in _used_bands(config):
+        line = f"detectors {', '.join(map(str, detectors))}: {band} template"
+        templates[band] = make_template(
+            out, config, camera, tract, detectors, band, rows, list(variables.values()), partial(tell, line)
+        )
+    movers = []
+    for detector in detectors:
+        chip = camera.detectors[detector]
+        hardware = make_hardware(config, chip)
+        write_calibrations(out, config, chip, hardware, _used_bands(config))
+        tell(f"detector {detector}: calibrations")
+        own_movers = make_movers(config, camera, detector)
+        movers.append(own_movers)
+        sky = DetectorSky(rows=rows, variables=variables[detector], movers=own_movers)
+        for visit in visits:
+            transients = make_transients(config, camera, detector, visit.index, rows)
+            simulate_exposure(out, config, camera, chip, hardware, visit, sky, transients, templates[visit.band])
+            tell(f"detector {detector}: visit {visit.visit} {visit.band}")
+    return GroupDone(rows=rows, movers=movers)
 
 
-def _write_shared(out: Path, config: SimulationConfig, camera: Camera, done: list[DetectorDone], tell: Tell) -> None:
+def _write_shared(out: Path, config: SimulationConfig, camera: Camera, done: list[GroupDone], tell: Tell) -> None:
     """Files of the whole field: reference catalog, ephemerides, events."""
     visits = make_visits(config, camera)
     rows = np.concatenate([d.rows for d in done])
@@ -165,6 +196,6 @@ def _write_shared(out: Path, config: SimulationConfig, camera: Camera, done: lis
     unique: NDArray[np.void] = rows[first]
     write_reference_catalog(out, make_reference_catalog(config, unique))
     tell("reference catalog")
-    write_ephemerides(out, config, visits, [d.movers for d in done])
+    write_ephemerides(out, config, visits, [m for d in done for m in d.movers])
     write_events(out, config, camera, visits)
     tell("ephemerides and events")

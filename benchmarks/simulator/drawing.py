@@ -53,8 +53,9 @@ def _draw_cores(
             for py in range(s):
                 for px in range(s):
                     for ky in range(lo, hi):
-                        for kx in range(lo, hi):
-                            psf[py, px, ky, kx] += w * images[b, py, px, ky, kx]
+                        combined, one = psf[py, px, ky, lo:hi], images[b, py, px, ky, lo:hi]
+                        for kx in range(combined.size):
+                            combined[kx] += w * one[kx]
         points = start[i + 1] - start[i]
         for p in range(start[i], start[i + 1]):
             xc, yc = x[i] + dx[p], y[i] + dy[p]
@@ -83,11 +84,12 @@ def _draw_cores(
                     if w == 0:
                         continue
                     part = psf[oy - qy * s, ox - qx * s]
+                    shift = CORE_HALF + qx - ix
                     for j in range(j0, j1):
-                        row = part[j - iy + CORE_HALF + qy]
-                        shift = CORE_HALF + qx - ix
-                        for k in range(i0, i1):
-                            canvas[j, k] += w * row[k + shift]
+                        out = canvas[j, i0:i1]
+                        row = part[j - iy + CORE_HALF + qy, i0 + shift : i1 + shift]
+                        for k in range(out.size):
+                            out[k] += w * row[k]
 
 
 @jit

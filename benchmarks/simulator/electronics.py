@@ -108,6 +108,12 @@ def collect(
     return charge
 
 
+def spill_columns(charge: Float32, full_well: Float32, spill: bool) -> None:
+    """Clip a frame without halves at ``full_well`` (nx,) [e-], bleeding along its columns, in place."""
+    columns = np.flatnonzero((charge > full_well).any(axis=0))
+    _bleed(charge, columns, full_well, 0, charge.shape[0], spill)
+
+
 def saturate(charge: Float32, detector: Detector, hardware: Hardware, config: SimulationConfig) -> None:
     """Clip at full well and bleed along columns, in place; bleeds stop at the line between the two halves."""
     if not config.effects.saturation:

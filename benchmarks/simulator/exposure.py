@@ -246,10 +246,8 @@ def simulate_exposure(
     # what the variables were in the template is part of the scene that the changes are measured against
     mean = template_mean(config, sky.variables, visit, template)
     v_ra, v_dec = positions_at(sky.variables.rows, visit.midpoint_mjd_tai, proper_motion=config.effects.proper_motion)
-    v_placed, _ = place_rows(frame, sky.variables.rows, v_ra, v_dec)
-    if v_placed.x.size == mean.size:
-        v_placed = _with_flux(v_placed, mean)
-    paint(expected, frame, v_placed)
+    v_placed, v_kept = place_rows(frame, sky.variables.rows, v_ra, v_dec)
+    paint(expected, frame, _with_flux(v_placed, mean[v_kept]))
 
     read_variance = per_pixel(np.square(hardware.read_noise), detector)
     counted = expected * response + hardware.dark * np.float32(visit.exposure_s) + read_variance
