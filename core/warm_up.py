@@ -120,9 +120,10 @@ def _bundle(camera: Camera, detector: Detector, scene: _Scene, info: VisitInfo, 
     stars["ra"], stars["dec"], stars["isStar"] = ra, dec, True
     stars["raErr"] = stars["decErr"] = 5.0
     stars["epochMjdTai"] = info.midpoint_mjd_tai
-    for band in BANDS:
-        stars[f"{band}_flux"] = scene.flux_e * _NJY_PER_E
-        stars[f"{band}_fluxErr"] = scene.flux_e * _NJY_PER_E * 0.01
+    redness = rng.uniform(0.0, 0.3, scene.x.size)
+    for number, band in enumerate(BANDS, start=-BANDS.index(info.band)):
+        stars[f"{band}_flux"] = scene.flux_e * _NJY_PER_E * 10 ** (redness * number)
+        stars[f"{band}_fluxErr"] = stars[f"{band}_flux"] * 0.01
     return Bundle(
         calibrations=_calibrations(detector),
         template=_template(detector.shape, wcs.to_header(), scene, rng),

@@ -39,6 +39,8 @@ class PhotometryConfig:
     min_stars: int = 3
     min_stars_for_color: int = 25
     """Fewer stars fit no color term."""
+    min_color_spread_mag: float = 0.15
+    """Stars of nearly one color (standard deviation below this) cannot tell a color term from a zero point."""
     clip_sigma: float = 3.0
     error_floor_mag: float = 0.005
 
@@ -68,7 +70,8 @@ def fit_zero_point(
     term = config.color_terms.get(band)
     if term is not None:
         magnitude = magnitude + term * color
-    is_fitted = term is None and usable.sum() >= config.min_stars_for_color
+    has_colors = usable.sum() >= config.min_stars_for_color and float(np.std(color)) > config.min_color_spread_mag
+    is_fitted = term is None and has_colors
     design = np.stack([np.ones_like(color), color], axis=-1) if is_fitted else np.ones((color.size, 1))
     zero_point, scatter, keep, uncertainty = _clipped_fit(design, magnitude, error, config)
     return PhotoCalib(
