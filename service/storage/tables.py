@@ -1,9 +1,14 @@
 """History tables: empty, packed, joined."""
 
+from typing import Final
+
 import numpy as np
 
 from core.contracts.bundle import History
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, Catalog
+from service.storage.codec import ArrayManifest, array_dtype, pack_array, unpack_array
+
+_DTYPES: Final = (DIA_OBJECT, DIA_SOURCE, DIA_FORCED_SOURCE)
 
 
 def empty_history() -> History:
@@ -39,3 +44,18 @@ def join_histories(histories: list[History]) -> History:
 
 def _sorted(rows: Catalog, time: str) -> Catalog:
     return rows[np.lexsort((rows[time], rows["diaObjectId"]))]
+
+
+def pack_history(history: History) -> list[tuple[bytes, list[bytes]]]:
+    """Each table's manifest and pieces."""
+    packed = [pack_array(table) for table in (history.dia_objects, history.dia_sources, history.dia_forced_sources)]
+    return [(array.manifest(), [bytes(piece) for piece in array.pieces]) for array in packed]
+
+
+def unpack_history(tables: tuple[tuple[bytes, tuple[bytes, ...]], ...]) -> History | None:
+    """Inverse of :func:`pack_history`; None for a spoiled one or one of other columns."""
+    arrays = [ArrayManifest.read(manifest).with_pieces(pieces) for manifest, pieces in tables]
+    if any(array is None or array_dtype(array) != dtype for array, dtype in zip(arrays, _DTYPES, strict=True)):
+        return None
+    objects, sources, forced = (unpack_array(array) for array in arrays if array is not None)
+    return History(dia_objects=objects, dia_sources=sources, dia_forced_sources=forced)

@@ -27,7 +27,7 @@ KEY = BundleKey(
     rot_sky_deg=25.0,
     visit=7,
 )
-PATCH, CELL, TRACT_SHAPE = 256, 64, (1536, 1536)
+PATCH, CELL, TRACT_SHAPE, TRACT_CRPIX = 256, 64, (1536, 1536), np.array([700.3, 690.8])
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,7 @@ def _make_template(root: Path, rng: np.random.Generator) -> None:
     camera = load_camera("testcam")
     center = camera.pixel_to_sky(0, 255.5, 255.5, RA, DEC, 25.0)
     wcs = Wcs(
-        crpix=np.array([700.3, 690.8]),
+        crpix=TRACT_CRPIX,
         crval=np.array([float(center[0]), float(center[1])]),
         cd=np.array([[-0.2, 0], [0, 0.2]]) / 3600,
     )

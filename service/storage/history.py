@@ -1,0 +1,192 @@
+"""Twelve months of history in Redis, per sky cell: a ``base`` read from the APDB, a ``tail`` of what came since."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgpack
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from core.camera import Camera
+from core.contracts.bundle import History, PartSource
+from core.contracts.catalogs import Catalog
+from core.errors import TransientError
+from service.storage.apdb import ApdbStore
+from service.storage.recipe import BundleKey
+from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
+from service.storage.tables import empty_history, join_histories, pack_history, unpack_history
+
+FORMAT: Final = 1
+BASE_TTL_S: Final = 3600
+PRUNE_AFTER_S: Final = 900.0
+"""A tail entry that a newer base holds is kept this long for workers that still have the older base."""
+MARGIN_DEG: Final = 5 / 3600
+SENTINEL_FIELD: Final = "1"
+
+
+class HistoryStore:
+    """History by sky cell.
+
+    Parameters
+    ----------
+    client : redis-py client of the cache, None to read the APDB only.
+    apdb : where bases come from, None for none.
+    now_s : clock for the age of tail entries.
+    """
+
+    def __init__(
+        self,
+        client: Any | None,
+        apdb: ApdbStore | None,
+        camera: Camera,
+        now_s: Callable[[], float],
+        namespace: str = "sub60",
+    ) -> None:
+        self._client = client
+        self._apdb = apdb
+        self._camera = camera
+        self._now_s = now_s
+        self._prefix = f"{namespace}:history"
+
+    def cells(self, key: BundleKey) -> list[int]:
+        """Sky cells of a detector's predicted footprint."""
+        return detector_cells(self._camera, key.detector, key.ra_deg, key.dec_deg, key.rot_sky_deg)
+
+    def load(self, key: BundleKey) -> tuple[History, PartSource]:
+        """Bases of a detector's cells; those Redis lacks are read from the APDB and left there for the next."""
+        cells = self.cells(key)
+        bases = self._read_bases(cells)
+        missing = [cell for cell in cells if cell not in bases]
+        if missing:
+            fresh = self._read_cold(missing, key.mjd_tai)
+            self._write_bases(fresh)
+            bases |= fresh
+        return join_histories(list(bases.values())), PartSource.COLD if missing else PartSource.REDIS
+
+    def read_tail(self, cells: Iterable[int]) -> History:
+        """What the sink appended for these cells; the caller's client bounds the time.
+
+        Raises ``TransientError`` when the server does not answer in time: the visit goes on without.
+        """
+        if self._client is None:
+            return empty_history()
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            for cell in cells:
+                pipeline.hvals(self._tail_key(cell))
+            values = pipeline.execute()
+        except redis.RedisError as error:
+            raise TransientError("the history's tail cannot be read", code="history_unavailable") from error
+        entries = (_unpack_entry(value) for values_of_cell in values for value in values_of_cell)
+        return join_histories([entry[1] for entry in entries if entry is not None])
+
+    def append(self, visit: int, detector: int, rows: History) -> None:
+        """Add one visit-detector's rows to the tails of their cells; the same again changes nothing."""
+        if self._client is None:
+            return
+        added_s = self._now_s()
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            for cell, part in split_by_cell(rows).items():
+                pipeline.hset(self._tail_key(cell), f"{visit}:{detector}", _pack_entry(added_s, part))
+            pipeline.execute()
+        except redis.RedisError as error:
+            raise TransientError("the history's tail cannot be written", code="history_unavailable") from error
+
+    def mark(self) -> bool:
+        """Set the sentinel; False if it was gone: Redis was flushed, the tails must be appended again."""
+        if self._client is None:
+            return True
+        try:
+            return not self._client.set(f"{self._prefix}:sentinel", SENTINEL_FIELD, nx=True)
+        except redis.RedisError as error:
+            raise TransientError("the history's sentinel cannot be read", code="history_unavailable") from error
+
+    def _read_bases(self, cells: list[int]) -> dict[int, History]:
+        if self._client is None or not cells:
+            return {}
+        try:
+            values = self._client.mget([self._base_key(cell) for cell in cells])
+        except redis.RedisError:
+            return {}
+        entries = ((cell, _unpack_entry(value)) for cell, value in zip(cells, values, strict=True) if value is not None)
+        return {cell: entry[1] for cell, entry in entries if entry is not None}
+
+    def _read_cold(self, cells: list[int], mjd_tai: float) -> dict[int, History]:
+        """Bases of whole cells from the APDB, an empty one where it has nothing."""
+        bases = dict.fromkeys(cells, empty_history())
+        if self._apdb is not None:
+            ra, dec, radius = cell_circle(cells, HISTORY_ORDER)
+            rows = self._apdb.read_region(ra, dec, radius + MARGIN_DEG, mjd_tai)
+            bases |= {cell: part for cell, part in split_by_cell(rows).items() if cell in bases}
+        return bases
+
+    def _write_bases(self, bases: dict[int, History]) -> None:
+        if self._client is None:
+            return
+        now_s = self._now_s()
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            for cell, base in bases.items():
+                pipeline.set(self._base_key(cell), _pack_entry(now_s, base), ex=BASE_TTL_S)
+                pipeline.hgetall(self._tail_key(cell))
+            tails = pipeline.execute()[1::2]
+            for (cell, base), tail in zip(bases.items(), tails, strict=True):
+                held = [field for field, value in tail.items() if _is_held(base, value, now_s)]
+                if held:
+                    self._client.hdel(self._tail_key(cell), *held)
+        except redis.RedisError:
+            return  # The next load reads the APDB again; this one has what it needs.
+
+    def _base_key(self, cell: int) -> str:
+        return f"{self._prefix}:base:{HISTORY_ORDER}:{cell}"
+
+    def _tail_key(self, cell: int) -> str:
+        return f"{self._prefix}:tail:{HISTORY_ORDER}:{cell}"
+
+
+def split_by_cell(rows: History) -> dict[int, History]:
+    """Rows by the sky cell of their own position."""
+    tables = (rows.dia_objects, rows.dia_sources, rows.dia_forced_sources)
+    cells = [cells_of(table["ra"], table["dec"], HISTORY_ORDER) for table in tables]
+    groups = [_groups(table, cell) for table, cell in zip(tables, cells, strict=True)]
+    none = (rows.dia_objects[:0], rows.dia_sources[:0], rows.dia_forced_sources[:0])
+    return {
+        cell: History(
+            dia_objects=groups[0].get(cell, none[0]),
+            dia_sources=groups[1].get(cell, none[1]),
+            dia_forced_sources=groups[2].get(cell, none[2]),
+        )
+        for cell in sorted(set().union(*groups))
+    }
+
+
+def _groups(table: Catalog, cells: NDArray[np.int64]) -> dict[int, Catalog]:
+    order = np.argsort(cells, kind="stable")
+    unique, first = np.unique(cells[order], return_index=True)
+    parts = np.split(table[order], first[1:]) if unique.size else []
+    return {int(cell): np.ascontiguousarray(part) for cell, part in zip(unique, parts, strict=True)}
+
+
+def _pack_entry(added_s: float, rows: History) -> bytes:
+    return bytes(msgpack.packb((FORMAT, added_s, pack_history(rows))))
+
+
+def _unpack_entry(data: bytes) -> tuple[float, History] | None:
+    """When an entry was added and its rows; None for another format or a spoiled one."""
+    number, added_s, tables = msgpack.unpackb(data, use_list=False)
+    rows = unpack_history(tables) if number in (FORMAT - 1, FORMAT) else None
+    return None if rows is None else (added_s, rows)
+
+
+def _is_held(base: History, entry: bytes, now_s: float) -> bool:
+    """Whether a tail entry is old enough to go and all its sources are in the base."""
+    unpacked = _unpack_entry(entry)
+    if unpacked is None or now_s - unpacked[0] < PRUNE_AFTER_S:
+        return False
+    rows = unpacked[1]
+    return bool(
+        np.isin(rows.dia_sources["diaSourceId"], base.dia_sources["diaSourceId"]).all()
+        and np.isin(rows.dia_forced_sources["diaForcedSourceId"], base.dia_forced_sources["diaForcedSourceId"]).all()
+    )
