@@ -1,0 +1,46 @@
+"""Recent alerts, as JSON or as the Avro bytes that went out."""
+
+import base64
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+
+from alerts.codec import decode_alert
+from service.api_state import ApiState
+from service.http_server import NotFoundError
+
+
+def alert_routes(state: ApiState) -> APIRouter:
+    """Routes over one state."""
+    router = APIRouter(tags=["alerts"])
+
+    @router.get("/alerts", summary="Ids of the most recent alerts, newest first")
+    async def read_alerts(limit: Annotated[int, Query(ge=1, le=2000)] = 100) -> list[str]:
+        return [str(number) for number in state.alert_ids(limit)]  # texts: JavaScript rounds 64-bit integers
+
+    @router.get("/alerts/{dia_source_id}", summary="One recent alert")
+    async def read_alert(
+        dia_source_id: int, encoding: Annotated[Literal["json", "avro"], Query(alias="format")] = "json"
+    ) -> Response:
+        if (alert := state.alert(dia_source_id)) is None:
+            raise NotFoundError("no such alert among the recent ones", dia_source_id=dia_source_id)
+        if encoding == "avro":
+            return Response(alert, media_type="application/avro")
+        return JSONResponse(jsonable(decode_alert(alert)))
+
+    return router
+
+
+def jsonable(value: Any) -> Any:
+    """Avro's values as JSON's: bytes as base64, times as ISO-8601."""
+    if isinstance(value, dict):
+        return {name: jsonable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [jsonable(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value

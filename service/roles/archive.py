@@ -1,0 +1,217 @@
+"""Archive: three sinks behind the results and alerts, each idempotent, each with its own checkpoint.
+
+A slow or dead sink is lag, never loss, and never delays an alert.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from alerts.files import write_alerts
+from core.contracts.bundle import History
+from core.errors import RejectedInputError, TransientError
+from service import topics
+from service.clock import Clock
+from service.log.contract import Log, Message, Reader
+from service.metrics import Metrics
+from service.records import Result, unpack
+from service.storage.apdb import ApdbStore
+from service.storage.history import HistoryStore
+
+HISTORY: Final = "sink-history"
+APDB: Final = "sink-apdb"
+FILES: Final = "sink-files"
+POLL_S: Final = 0.2
+BATCH: Final = 64
+MAX_FILE_BYTES: Final = 256 << 20
+CHECK_SENTINEL_S: Final = 1.0
+TRIM_S: Final = 5.0
+
+log = structlog.get_logger()
+
+
+class Sink(Protocol):
+    """One place results go to."""
+
+    def turn(self) -> None:
+        """One round."""
+
+
+class ResultSink:
+    """Writes result records one by one; a record that fails is tried again before any later one.
+
+    Parameters
+    ----------
+    write : idempotent; raises ``TransientError`` where it may be tried again.
+    """
+
+    def __init__(self, name: str, reader: Reader, write: Callable[[Result], None], metrics: Metrics) -> None:
+        self._name = name
+        self._reader = reader
+        self._write = write
+        self._metrics = metrics
+        self._pending: deque[Message] = deque()
+
+    def turn(self) -> None:
+        """Write what has come, then store how far."""
+        if not self._pending:
+            self._pending.extend(self._reader.poll(POLL_S, BATCH))
+        done: dict[int, int] = {}
+        try:
+            while self._pending:
+                message = self._pending[0]
+                self._take(message)
+                done[message.partition] = message.offset + 1
+                self._pending.popleft()
+        except TransientError:
+            self._metrics.sink_errors.labels(self._name).inc()
+            raise
+        finally:
+            if done:
+                self._reader.commit(done)
+        self._metrics.sink_lag.labels(self._name).set(lag(self._reader))
+
+    def rewind(self) -> None:
+        """Start again with the oldest record held."""
+        self._pending.clear()
+        self._reader.seek({partition: first for partition, (first, _) in self._reader.bounds().items()})
+
+    def _take(self, message: Message) -> None:
+        try:
+            result = unpack(Result, message.value)
+        except RejectedInputError as error:
+            self._metrics.failures.labels(error.code).inc()
+            log.error("unreadable_result", offset=message.offset, code=error.code)
+            return
+        self._write(result)
+        self._metrics.sink_records.labels(self._name).inc()
+
+
+class HistorySink:
+    """Appends results to the history's tails in Redis; after a flush, all that the log still holds again."""
+
+    def __init__(self, log_: Log, history: HistoryStore, clock: Clock, metrics: Metrics) -> None:
+        self._history = history
+        self._clock = clock
+        self._sink = ResultSink(HISTORY, log_.reader(topics.RESULTS, name=HISTORY), self._write, metrics)
+        self._check_at_s = 0.0
+
+    def turn(self) -> None:
+        """One round."""
+        if self._clock.monotonic_s() >= self._check_at_s:
+            if not self._history.mark():
+                log.warning("history_flushed")
+                self._sink.rewind()
+            self._check_at_s = self._clock.monotonic_s() + CHECK_SENTINEL_S
+        self._sink.turn()
+
+    def _write(self, result: Result) -> None:
+        self._history.append(result.visit, result.detector, rows_of(result))
+
+
+class ApdbSink:
+    """Writes results to the APDB; the only one that does."""
+
+    def __init__(self, log_: Log, apdb: ApdbStore, metrics: Metrics) -> None:
+        self._apdb = apdb
+        self._sink = ResultSink(APDB, log_.reader(topics.RESULTS, name=APDB), self._write, metrics)
+
+    def turn(self) -> None:
+        """One round."""
+        self._sink.turn()
+
+    def _write(self, result: Result) -> None:
+        rows = rows_of(result)
+        is_new = self._apdb.store(
+            result.visit,
+            result.detector,
+            result.midpoint_mjd_tai,
+            rows.dia_objects,
+            rows.dia_sources,
+            rows.dia_forced_sources,
+        )
+        if not is_new:
+            log.info("apdb_has_it", visit=result.visit, detector=result.detector)
+
+
+class FileSink:
+    """Alert files, a few seconds of alerts each, named by partition and first offset.
+
+    A crash between file and checkpoint writes the file again under the same name.
+    """
+
+    def __init__(self, log_: Log, folder: Path, close_after_s: float, clock: Clock, metrics: Metrics) -> None:
+        self._reader = log_.reader(topics.ALERTS, name=FILES)
+        self._folder = folder
+        self._close_after_s = close_after_s
+        self._clock = clock
+        self._metrics = metrics
+        self._batch: list[Message] = []
+        self._batch_bytes = 0
+        self._close_at_s = 0.0
+
+    def turn(self) -> None:
+        """Collect; write when the file is old or large enough."""
+        messages = self._reader.poll(POLL_S)
+        if messages and not self._batch:
+            self._close_at_s = self._clock.monotonic_s() + self._close_after_s
+        self._batch += messages
+        self._batch_bytes += sum(len(message.value) for message in messages)
+        is_due = self._clock.monotonic_s() >= self._close_at_s or self._batch_bytes >= MAX_FILE_BYTES
+        if self._batch and is_due:
+            self.flush()
+        self._metrics.sink_lag.labels(FILES).set(lag(self._reader))
+
+    def flush(self) -> None:
+        """Write what is collected and store how far."""
+        by_partition: dict[int, list[Message]] = {}
+        for message in self._batch:
+            by_partition.setdefault(message.partition, []).append(message)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for partition, messages in by_partition.items():
+            path = self._folder / f"alerts-{partition:03d}-{messages[0].offset:015d}.avro"
+            try:
+                write_alerts(path, [message.value for message in messages])
+            except OSError as error:
+                self._metrics.sink_errors.labels(FILES).inc()
+                raise TransientError("an alert file cannot be written", code="alert_file", path=str(path)) from error
+        if by_partition:
+            self._reader.commit({partition: messages[-1].offset + 1 for partition, messages in by_partition.items()})
+            self._metrics.sink_records.labels(FILES).inc(len(self._batch))
+        self._batch, self._batch_bytes = [], 0
+
+
+class Trimmer:
+    """Keeps topics on Redis below their size; never drops what a sink has not written."""
+
+    def __init__(self, log_: Log, limits: dict[str, tuple[int, tuple[str, ...]]], clock: Clock) -> None:
+        self._log = log_
+        self._limits = limits
+        self._clock = clock
+        self._at_s = 0.0
+
+    def turn(self) -> None:
+        """One round, every few seconds."""
+        if self._clock.monotonic_s() < self._at_s:
+            return
+        self._at_s = self._clock.monotonic_s() + TRIM_S
+        for topic, (max_bytes, sinks) in self._limits.items():
+            self._log.trim(topic, max_bytes, sinks)
+
+
+def rows_of(result: Result) -> History:
+    """Catalogs of a result as rows of the history."""
+    return History(
+        dia_objects=result.dia_objects,
+        dia_sources=result.dia_sources,
+        dia_forced_sources=result.dia_forced_sources,
+    )
+
+
+def lag(reader: Reader) -> int:
+    """Records after the last one stored as written."""
+    committed = reader.committed()
+    return sum(end - max(first, committed.get(p, first)) for p, (first, end) in reader.bounds().items())

@@ -1,0 +1,66 @@
+"""The archive process: a loop a sink."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from service import topics
+from service.bundle_loader import CACHE_TIMEOUT_S, open_apdb
+from service.log import Log
+from service.roles.archive import APDB, FILES, HISTORY, ApdbSink, FileSink, HistorySink, Trimmer
+from service.roles.runner import Process, make_process, open_topics, run_loops, start_http
+from service.settings import Settings
+from service.storage.cache import connect
+from service.storage.datastore import Datastore
+from service.storage.history import HistoryStore
+
+TRIM_TURN_S: Final = 0.5
+RESULTS_KEEP_BYTES: Final = 256 << 20
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings) -> int:
+    """Run until the stop signal, write what is collected; the exit code."""
+    process = make_process("archive", settings)
+    server = start_http(process)
+    opened = open_topics(process)
+    files = FileSink(opened, settings.state_dir / "alerts", settings.alert_files_s, process.clock, process.metrics)
+    loops: dict[str, Callable[[], None]] = {FILES: files.turn}
+    if settings.cache_url:
+        loops[HISTORY] = _history_sink(process, opened).turn
+    has_apdb = _add_apdb(process, opened, loops)
+    sinks = (HISTORY, APDB) if has_apdb else (HISTORY,)
+    limits = {
+        topics.ALERTS: (settings.alerts_keep_mb << 20, (FILES,)),
+        topics.RESULTS: (RESULTS_KEEP_BYTES, sinks),
+    }
+    trimmer = Trimmer(opened, limits, process.clock)
+    loops["trim"] = partial(_trim, process, trimmer)
+    process.health.set_ready(True)
+    code = run_loops(process, loops)
+    files.flush()
+    server.stop()
+    return code
+
+
+def _history_sink(process: Process, opened: Log) -> HistorySink:
+    settings = process.settings
+    camera = Datastore(settings.dataset).camera
+    client = connect(settings.cache_url, CACHE_TIMEOUT_S)
+    return HistorySink(opened, HistoryStore(client, None, camera, process.clock.tai_s), process.clock, process.metrics)
+
+
+def _add_apdb(process: Process, opened: Log, loops: dict[str, Callable[[], None]]) -> bool:
+    apdb = open_apdb(process.settings)
+    if apdb is None:
+        return False
+    loops[APDB] = ApdbSink(opened, apdb, process.metrics).turn
+    return True
+
+
+def _trim(process: Process, trimmer: Trimmer) -> None:
+    trimmer.turn()
+    process.stopping.wait(TRIM_TURN_S)
