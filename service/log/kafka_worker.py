@@ -102,8 +102,11 @@ class KafkaWorkerLog:
             timeout_s = min(timeout_s, 0.5)
         for partition in sorted(self._suspects):
             self._take_up_again(partition)
-        with unavailable("read"):
+        found: list[Any] = []
+        try:
             found = consume(self._consumer, timeout_s, READ_AHEAD)
+        except KafkaException as error:
+            self._on_error(error_of(error))
         messages: list[Message] = []
         for item in found:
             if (error := item.error()) is not None:
@@ -173,7 +176,7 @@ class KafkaWorkerLog:
 
     def _on_error(self, error: KafkaError) -> None:
         """Errors of the consumer, from its callback or in place of a message."""
-        if error.code() == KafkaError.FENCED_INSTANCE_ID or error.fatal():
+        if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} or error.fatal():
             self._is_taken = True
         elif error.code() != KafkaError._MAX_POLL_EXCEEDED:  # after that it joins again by itself
             self._away = error

@@ -71,6 +71,8 @@ class RedisWorkerLog:
         self._changed = threading.Event()
         self._stopped = threading.Event()
         with unavailable("join"):
+            for script in self._scripts:
+                self._client.script_load(script)  # before a commit is in a hurry
             self._scripts[JOIN](
                 keys=[self._members, self._leases_key], args=[slot, self._incarnation, self._lease_ms, partitions]
             )
