@@ -58,9 +58,9 @@ def combine_variance(
 ) -> None:
     """Variance of the difference, and both put on the science image's flux scale, in one pass.
 
-    ``variance = scale**2 * (plain + factor * smoothed + (fraction * flux)**2)``, ``difference *= scale``; ``smoothed`` is the
-    convolved side's variance after :func:`smooth_variance` along x and is finished along y here; the flux is that of the
-    template side: ``plain - difference`` where the template was convolved, else ``plain``.
+    ``variance = scale**2 * (plain + factor * smoothed + (fraction * flux)**2)``, ``difference *= scale``. ``smoothed`` is
+    the convolved side's variance after :func:`smooth_variance` along x and is finished along y here; the flux is
+    that of the template's side: ``plain - difference`` where the template was convolved, else ``plain``.
 
     Parameters
     ----------
@@ -93,8 +93,8 @@ def combine_variance(
 def combine_masks(plain: MaskArray, convolved: MaskArray, radius: int, out: MaskArray) -> None:
     """``out = plain | convolved``, the bits of ``convolved`` spread by a disk of ``radius`` pixels.
 
-    Only pixels at the border of a marked region are spread (the inside adds nothing), so a frame half without data costs
-    little more than a clean one. Footprints of the science image's own detections are dropped.
+    Only pixels at the border of a marked region are spread (the inside adds nothing), so a frame half without data
+    costs little more than a clean one. Footprints of the science image's own detections are dropped.
     """
     ny, nx = out.shape
     for y in range(ny):
@@ -105,9 +105,10 @@ def combine_masks(plain: MaskArray, convolved: MaskArray, radius: int, out: Mask
             bits = convolved[y, x] & ~_DETECTED
             if bits == 0:
                 continue
-            inner = 0 < y < ny - 1 and 0 < x < nx - 1
-            if inner and convolved[y - 1, x] == bits and convolved[y + 1, x] == bits:
-                if convolved[y, x - 1] == bits and convolved[y, x + 1] == bits:
+            if 0 < y < ny - 1 and 0 < x < nx - 1:
+                vertical = (convolved[y - 1, x] & convolved[y + 1, x]) & bits
+                horizontal = (convolved[y, x - 1] & convolved[y, x + 1]) & bits
+                if vertical & horizontal == bits:
                     continue
             for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
                 for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
@@ -193,14 +194,22 @@ def scale_plane(image: Float32, factor: float) -> None:
 
 @kernel
 def sampled_snr(
-    image: Float32, variance: Float32, mask: MaskArray, psf: Float32, y: Int64, x: Int64, limit: float, snr: Float64
+    image: Float32,
+    variance: Float32,
+    mask: MaskArray,
+    psf: Float32,
+    which: Int64,
+    y: Int64,
+    x: Int64,
+    limit: float,
+    snr: Float64,
 ) -> None:
     """Matched-filter S/N at given pixels; NaN where the stamp leaves the image, or holds a marked pixel or one beyond
     ``limit`` sigma.
 
     Parameters
     ----------
-    psf : (n, k, k) unit sum, one per pixel.    y, x : (n,).    snr : (n,) output.
+    psf : (m, k, k), k odd.    which, y, x : (n,): PSF and pixel.    snr : (n,) output.
     """
     k = psf.shape[1]
     for n in range(y.size):
@@ -217,7 +226,7 @@ def sampled_snr(
                 if mask[y0 + j, x0 + i] & _NOT_SKY != 0 or d * d > limit * limit * v:
                     is_clean = False
                     break
-                p = psf[n, j, i]
+                p = psf[which[n], j, i]
                 signal += p * d / v
                 norm += p * p / v
             if not is_clean:

@@ -14,7 +14,7 @@ Int32 = NDArray[np.int32]
 
 @fast_kernel
 def _convolve_lines(source: Float32, taps: Float32, first: int, n: int, stride: int, out: Float32) -> None:
-    """``out[i] = sum_t taps[t] * source[first + i + t * stride]`` for i < n; four taps a pass, so that it vectorizes."""
+    """``out[i] = sum_t taps[t] * source[first + i + t * stride]`` for i < n; four taps a pass."""
     n_taps = taps.size
     out[:n] = 0
     t = 0
@@ -51,9 +51,9 @@ def basis_stamp(
 
     Parameters
     ----------
-    image : (ny, nx); the stamp and ``max(half_widths)`` pixels around it lie inside.
+    image : (ny, nx); the stamp and h = max(half_widths) pixels around it lie inside.
     y, x : center of the stamp [pixel].    half_stamp : the stamp is s = 2 half_stamp + 1 pixels square.
-    profiles : (n_gauss, max degree + 1, 2 h + 1): one-dimensional factors, centered in the last axis, h = max(half_widths).
+    profiles : (n_gauss, max degree + 1, 2 h + 1): one-dimensional factors, centered in the last axis.
     degrees, half_widths : (n_gauss,) int32: total degree and half width of each Gaussian [pixel].
     scratch : at least 3 (s + 2 h)**2 float32.
     basis : (n_basis, s, s) output, ordered by Gaussian, then power of x, then power of y.

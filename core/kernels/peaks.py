@@ -22,8 +22,8 @@ def find_peaks(
 ) -> int:
     """Local maxima of |S/N| among their eight neighbours of the same sign, ordered by (y, x).
 
-    A peak counts only with ``min_good`` unmasked pixels among the nine. Returns how many there are, which may exceed the
-    size of the outputs; those beyond are not stored.
+    A peak counts only with ``min_good`` unmasked pixels among the nine. Returns how many there are, which may exceed
+    the size of the outputs; those beyond are not stored.
     """
     ny, nx = snr.shape
     n = 0
@@ -52,7 +52,7 @@ def find_peaks(
 
 @kernel
 def mark_footprints(snr: Float32, threshold: float, grow: int, mask: MaskArray) -> int:
-    """Set DETECTED and DETECTED_NEGATIVE within ``grow`` pixels of those beyond the threshold; returns pixels beyond it."""
+    """Set DETECTED, DETECTED_NEGATIVE within ``grow`` pixels of those beyond the threshold; returns how many are."""
     ny, nx = snr.shape
     n = 0
     for y in range(ny):
@@ -120,10 +120,3 @@ def label_footprints(
         boxes[label, 0], boxes[label, 1], boxes[label, 2], boxes[label, 3] = y0, y1, x0, x1
         n_pixels[label] = count
     return n_footprints
-
-
-@kernel
-def clear_labels(boxes: Int32, n: int, labels: Int32) -> None:
-    """Set -1 inside the boxes of the first ``n`` footprints: cheaper than a pass over the frame."""
-    for f in range(n):
-        labels[boxes[f, 0] : boxes[f, 1], boxes[f, 2] : boxes[f, 3]] = -1

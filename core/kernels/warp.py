@@ -91,7 +91,7 @@ def _warp_cell(
         xb = (grid_x[by, bx + 1] * (1 - f) + grid_x[by + 1, bx + 1] * f - xa) / CELL
         ya = grid_y[by, bx] * (1 - f) + grid_y[by + 1, bx] * f
         yb = (grid_y[by, bx + 1] * (1 - f) + grid_y[by + 1, bx + 1] * f - ya) / CELL
-        # Fixed point with 32 fractional bits: integer part and phase by shifts; unsigned, or numba checks for wraparound.
+        # Fixed point, 32 fractional bits: integer part and phase by shifts; unsigned, or numba checks wraparound.
         fx, fy = np.int64(xa * _ONE), np.int64(ya * _ONE)
         step_x, step_y = np.int64(xb * _ONE), np.int64(yb * _ONE)
         row, row_variance = out_image[y], out_variance[y]

@@ -26,11 +26,11 @@ def subtract_convolved(
     out: Float32,
     workspace: Workspace,
 ) -> None:
-    """``out = sign * whitening * (plain - kernel * convolved)``, all (ny, nx) float32, ``*`` between them convolution.
+    """``out = sign * whitening * (plain - kernel * convolved)``, ``*`` being convolution, of (ny, nx) float32 planes.
 
-    By FFT over tiles of 192 or 256 pixels that overlap by the kernels' width. Inside a tile the kernel varies linearly with
-    the position of the source pixel (a constant kernel would leave steps of 0.3 % of a star between tiles); the whitening
-    kernel is constant there. Pixels outside the frame count as zero. Cost does not depend on the kernel's width.
+    By FFT over tiles of 192 or 256 pixels that overlap by the kernels' width. Inside a tile the kernel varies linearly
+    with the position of the source pixel (a constant kernel would leave steps of 0.3 % of a star between tiles); the
+    whitening kernel is constant there. Pixels outside the frame count as zero. Cost does not depend on the kernel's width.
     """
     margin = kernel.half_width + (whitening.half_width if whitening is not None else 0)
     tile = 192 if margin <= 26 else 256
@@ -40,13 +40,13 @@ def subtract_convolved(
     ny, nx = out.shape
     n_x = -(-nx // step)
     shape = (_BATCH, tile, tile)
-    buffer, ramped = workspace.array("difference.tiles", shape), workspace.array("difference.tiles_ramped", shape)
+    buffer: Float32 = workspace.array("difference.tiles", shape)  # type: ignore[assignment]
+    ramped: Float32 = workspace.array("difference.tiles_ramped", shape)  # type: ignore[assignment]
     for y0 in range(-margin, ny - margin, step):
         for first in range(0, n_x, _BATCH):
             n = min(_BATCH, n_x - first)
             first_x = first * step - margin
             tiles, ramp = buffer[:n], ramped[:n]
-            assert tiles.dtype == np.float32
             x = first_x + step * np.arange(n) + (tile - 1) / 2
             y = np.full(n, y0 + (tile - 1) / 2)
             gather_tiles(convolved, y0, first_x, step, tiles)

@@ -35,8 +35,9 @@ def whitening_kernel(
 ) -> KernelField:
     """Kernel that makes the noise of ``plain - kernel * convolved`` white.
 
-    Its transform is ``sqrt((v_p + s**2 v_c) / (v_p + |K|**2 v_c))`` with s the kernel's sum, so a zero frequency keeps its
-    amplitude and the white noise has variance ``v_p + s**2 v_c``. Computed at a grid of positions, fitted by a polynomial.
+    Its transform is ``sqrt((v_p + s**2 v_c) / (v_p + |K|**2 v_c))`` with s the kernel's sum, so a zero frequency keeps
+    its amplitude and the white noise has variance ``v_p + s**2 v_c``. Computed at a grid of positions, fitted by a
+    polynomial.
 
     Parameters
     ----------
@@ -62,8 +63,8 @@ def whitening_kernel(
 def noise_factor(kernel: KernelField, psf: PsfModel) -> float:
     """Noise power that a PSF filter sees after the kernel, as a fraction of that of white noise times the sum squared.
 
-    Used without whitening: the convolved noise is weak at the high frequencies that the filter hardly passes, so this is
-    a little below one.
+    Used without whitening: the convolved noise is weak at the high frequencies that the filter hardly passes, so this
+    is a little below one.
     """
     x, y = (kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2
     local = kernel.at(x, y).astype(np.float64)

@@ -10,7 +10,7 @@ from core.contracts.exposure import DifferenceImage, Frame
 from core.contracts.psf import PsfModel
 from core.contracts.results import Detections
 from core.flags import UNCLAIMED, Mask
-from core.kernels.peaks import clear_labels, find_peaks, label_footprints, mark_footprints
+from core.kernels.peaks import find_peaks, label_footprints, mark_footprints
 from core.kernels.snr_map import snr_block, snr_histogram
 from core.workspace import Workspace
 
@@ -44,15 +44,14 @@ class DetectConfig:
 def detect(difference: DifferenceImage, workspace: Workspace, config: DetectConfig | None = None) -> Detections:
     """Peaks beyond ``config.threshold`` of both signs, ordered by (y, x).
 
-    The S/N map stays in the workspace as ``difference.snr``, (ny, nx) float32, with the width of its source-free part in
-    ``difference.snr_width``, (1,) float64. Sets DETECTED and DETECTED_NEGATIVE in the difference's mask.
+    The S/N map stays in the workspace as ``difference.snr``, (ny, nx) float32, with the width of its source-free part
+    in ``difference.snr_width``, (1,) float64. Sets DETECTED and DETECTED_NEGATIVE in the difference's mask.
     """
     config = config or DetectConfig()
     frame, psf = difference.frame, difference.psf
     fwhm = psf.fwhm_pix()
     snr = snr_map(frame, psf, workspace, config)
-    width = workspace.array("difference.snr_width", (1,), np.float64)
-    width[0] = snr_map_width(snr, frame)
+    workspace.array("difference.snr_width", (1,), np.float64)[0] = snr_map_width(snr, frame)
     y, x = _peaks(snr, frame, config)
     n_beyond = mark_footprints(snr, config.threshold, max(1, round(config.grow_fwhm * fwhm)), frame.mask)
     parent, boxes, n_pixels = _footprints(frame, y, x, n_beyond, max(1, round(config.grow_fwhm * fwhm)), workspace)
@@ -68,13 +67,13 @@ def detect(difference: DifferenceImage, workspace: Workspace, config: DetectConf
 
 
 def snr_map(frame: Frame, psf: PsfModel, workspace: Workspace, config: DetectConfig) -> Float32:
-    """Matched-filter S/N, (ny, nx) float32 in the workspace as ``difference.snr``; the PSF changes every ``block_pix``."""
+    """Matched-filter S/N, (ny, nx) float32, the workspace's ``difference.snr``; the PSF changes every ``block_pix``."""
     ny, nx = frame.shape
-    snr = workspace.array("difference.snr", (ny, nx))
+    snr: Float32 = workspace.array("difference.snr", (ny, nx))  # type: ignore[assignment]
     half = min(psf.size // 2, max(3, int(np.ceil(config.filter_radius_fwhm * psf.fwhm_pix()))))
     half_square = min(half, max(3, int(np.ceil(0.75 * half))))
     block, rows = config.block_pix, config.rows_pix
-    scratch = workspace.array(
+    scratch: Float32 = workspace.array(  # type: ignore[assignment]
         "difference.filter_scratch", (2 * (rows + 2 * half) * (block + 2 * half) + 4 * (rows + 2 * half) * block,)
     )
     for y0 in range(0, ny, block):
@@ -134,8 +133,7 @@ def _footprints(
     frame: Frame, y: Int32, x: Int32, n_beyond: int, grow: int, workspace: Workspace
 ) -> tuple[Int32, Int32, Int32]:
     """Footprint of each peak, and box and number of pixels of each footprint."""
-    name = "difference.labels"
-    labels = workspace.array(name, frame.shape, np.int32)
+    labels: Int32 = workspace.array("difference.labels", frame.shape, np.int32)  # type: ignore[assignment]
     labels.fill(-1)
     # Every pixel is pushed once, and none is farther than ``grow`` from one beyond the threshold.
     stack = np.empty(min(n_beyond * (2 * grow + 1) ** 2, frame.image.size) + 9, np.int32)

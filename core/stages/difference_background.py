@@ -27,8 +27,8 @@ class DifferenceBackgroundConfig:
 def subtract_difference_background(frame: Frame, config: DifferenceBackgroundConfig | None = None) -> Float32:
     """Subtract in place the median of unmasked pixels on a coarse mesh, smoothed over 3 x 3 cells; returns the mesh.
 
-    (n_my, n_mx) float32, in the frame's unit. The median of one cell is good to about half a percent of a pixel's noise,
-    so the smoothed mesh adds nothing to the S/N of a source.
+    (n_my, n_mx) float32, in the frame's unit. The median of one cell is good to about half a percent of a pixel's
+    noise, so the smoothed mesh adds nothing to the S/N of a source.
     """
     config = config or DifferenceBackgroundConfig()
     ny, nx = frame.shape

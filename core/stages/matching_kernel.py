@@ -1,6 +1,7 @@
 """The kernel that matches one image to another: choice of stars, Alard-Lupton fit, the kernel as a field."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,11 @@ Int64 = NDArray[np.int64]
 _UNFIT = int(Mask.BAD | Mask.SAT | Mask.EDGE | Mask.NODATA | Mask.STREAK | Mask.SAT_TEMPLATE)
 _NO_WEIGHT = _UNFIT | int(Mask.CR | Mask.INTERPOLATED)
 
-_RIDGE = 1e-6
-"""Added to the diagonal of the normal equations, which is scaled to one."""
+_MIN_SIGMA_PIX = 0.7
+"""A narrower Gaussian is not sampled by the pixels."""
+
+_RIDGES = (1e-6, 1e-5, 1e-4)
+"""Added to the diagonal of the normal equations, which is scaled to one; the first that lets them be factored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +122,7 @@ def fit_kernel(
             break
         is_used = keep
     coefficients = np.tensordot(solution.T, basis.images(), axes=1).astype(np.float32)
-    order = int(round((np.sqrt(8 * solution.shape[1] + 1) - 3) / 2))
+    order = round((np.sqrt(8 * solution.shape[1] + 1) - 3) / 2)
     kernel = KernelField(coefficients=np.ascontiguousarray(coefficients), shape=target.shape, order=order)
     fit = KernelFit(kernel=kernel, x=x, y=y, chi2=chi2, is_used=is_used, reciprocal_condition=rcond)
     _check(fit, config)
@@ -173,12 +177,12 @@ class _Basis:
 
     @classmethod
     def scaled(cls, sigma_pix: float, config: KernelConfig) -> "_Basis":
-        scale = float(np.clip(sigma_pix / config.reference_sigma_pix, 0.75, 1.6))
+        scale = float(np.clip(sigma_pix / config.reference_sigma_pix, 0.85, 1.6))
         half_width = round(config.half_width_pix * scale)
         axis = np.arange(-half_width, half_width + 1, dtype=np.float64)
         profiles = np.zeros((len(config.degrees), max(config.degrees) + 1, axis.size), np.float32)
         for g, (sigma, degree) in enumerate(zip(config.sigmas_pix, config.degrees, strict=True)):
-            t = axis / (sigma * scale)
+            t = axis / max(sigma * scale, _MIN_SIGMA_PIX)
             gaussian = np.exp(-0.5 * t**2)
             for p in range(degree + 1):
                 profile = gaussian * np.polynomial.hermite_e.hermeval(t, [0] * p + [1])
@@ -193,7 +197,7 @@ class _Basis:
 
     @property
     def half_width(self) -> int:
-        return self.profiles.shape[2] // 2
+        return int(self.profiles.shape[2] // 2)
 
     @property
     def n_basis(self) -> int:
@@ -272,7 +276,7 @@ def _solve(
     flux_order: int,
     config: KernelConfig,
 ) -> tuple[Float64, Float64, float]:
-    """Solve the joint normal equations; returns (n_basis, n_terms) coefficients, spatial terms per star, 1/condition."""
+    """Solve the joint normal equations: (n_basis, n_terms) coefficients, spatial terms per star, 1/condition."""
     order = _spatial_order(int(is_used.sum()), config)
     spatial = polynomial_terms(x, y, shape, order)
     n_basis, n_spatial = gram.shape[1], spatial.shape[1]
@@ -282,17 +286,20 @@ def _solve(
     matrix = joint.transpose(0, 2, 1, 3).reshape(n_basis * n_spatial, -1)
     vector = (projection[is_used].T @ used).ravel()
     n_flux = n_terms(min(order, flux_order, config.flux_order))
-    free = np.ones((n_basis, n_spatial), np.bool_)
-    free[0, n_flux:] = False
-    free = free.ravel()
+    free = np.ones(n_basis * n_spatial, np.bool_)
+    free[n_flux:n_spatial] = False
     matrix, vector = matrix[np.ix_(free, free)], vector[free]
     scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    # Gaussians of unlike width nearly coincide after the PSF: below the float32 noise of the stamps only a ridge decides.
-    matrix = matrix * np.outer(scale, scale) + _RIDGE * np.eye(scale.size)
-    factor, info = lapack.dpotrf(matrix, lower=1)
-    if info != 0:
+    # Gaussians of unlike width nearly coincide after the PSF: below the stamps' float32 noise only a ridge decides.
+    matrix = matrix * np.outer(scale, scale)
+    for ridge in _RIDGES:
+        regular = matrix + ridge * np.eye(scale.size)
+        factor, info = lapack.dpotrf(regular, lower=1)
+        if info == 0:
+            break
+    else:
         raise UnusableDataError("the kernel fit is singular", outcome=Outcome.BAD_SUBTRACTION)
-    rcond, _ = lapack.dpocon(factor, float(np.abs(matrix).sum(axis=0).max()), uplo="L")
+    rcond, _ = lapack.dpocon(factor, float(np.abs(regular).sum(axis=0).max()), uplo="L")
     answer, _ = lapack.dpotrs(factor, vector * scale, lower=1)
     solution = np.zeros(n_basis * n_spatial)
     solution[free] = answer.ravel() * scale
@@ -316,7 +323,11 @@ def _clip_limit(chi2: Float64, clip_sigma: float) -> float:
 def _check(fit: KernelFit, config: KernelConfig) -> None:
     """Gates on what may be subtracted at all."""
     total, chi2 = fit.kernel.sum_center(), float(np.median(fit.chi2[fit.is_used]))
-    figures = {"kernel_sum": total, "median_chi2": chi2, "reciprocal_condition": fit.reciprocal_condition}
+    figures: dict[str, Any] = {
+        "kernel_sum": total,
+        "median_chi2": chi2,
+        "reciprocal_condition": fit.reciprocal_condition,
+    }
     if not config.min_kernel_sum <= total <= config.max_kernel_sum:
         raise UnusableDataError("kernel sum out of range", outcome=Outcome.BAD_SUBTRACTION, **figures)
     if fit.reciprocal_condition < config.min_reciprocal_condition:

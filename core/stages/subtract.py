@@ -19,11 +19,12 @@ from core.kernels.difference import (
     smooth_variance,
 )
 from core.stages.convolve import subtract_convolved
-from core.stages.decorrelate import WhiteningConfig, difference_psf, noise_factor, whitening_kernel
+from core.stages.decorrelate import WhiteningConfig, difference_psf, grid_positions, noise_factor, whitening_kernel
 from core.stages.difference_background import DifferenceBackgroundConfig, subtract_difference_background
 from core.stages.matching_kernel import KernelConfig, KernelField, fit_kernel
 from core.workspace import Workspace
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
@@ -56,8 +57,8 @@ def subtract(
 ) -> DifferenceImage:
     """Match the template to the exposure, subtract, remove what background is left, and calibrate the variance.
 
-    The difference is on the exposure's flux scale [nJy]. Raises :class:`UnusableDataError` (``bad_subtraction``) where the
-    kernel or the difference fails its gates. The result lives in the workspace arrays ``difference.*``.
+    The difference is on the exposure's flux scale [nJy]. Raises :class:`UnusableDataError` (``bad_subtraction``)
+    where the kernel or the difference fails its gates. The result lives in the workspace arrays ``difference.*``.
 
     Parameters
     ----------
@@ -92,9 +93,9 @@ def subtract_frames(
     )
     shape = science.shape
     out = Frame(
-        image=workspace.array("difference.image", shape),
-        variance=workspace.array("difference.variance", shape),
-        mask=workspace.array("difference.mask", shape, MASK_DTYPE),
+        image=workspace.array("difference.image", shape),  # type: ignore[arg-type]
+        variance=workspace.array("difference.variance", shape),  # type: ignore[arg-type]
+        mask=workspace.array("difference.mask", shape, MASK_DTYPE),  # type: ignore[arg-type]
     )
     sign = -1 if is_science_convolved else 1
     subtract_convolved(plain.image, convolved.image, kernel, whitening, sign, out.image, workspace)
@@ -102,7 +103,7 @@ def subtract_frames(
     scale = 1 / kernel_sum if is_science_convolved else 1.0
     taps = variance_taps(kernel)
     row = np.empty(shape[1] + 2 * taps.size, np.float32)
-    smoothed = workspace.array("difference.smoothed_variance", shape)
+    smoothed: Float32 = workspace.array("difference.smoothed_variance", shape)  # type: ignore[assignment]
     smooth_variance(convolved.variance, convolved.mask, taps, row[: shape[1] + 2 * (taps.size - 1)], smoothed)
     combine_variance(
         plain.image, plain.variance, smoothed, taps, factor * kernel_sum**2, config.systematic_fraction,
@@ -156,7 +157,7 @@ def _sky_variance(frame: Frame, n_side: int) -> Float64:
 
 
 def variance_taps(kernel: KernelField) -> NDArray[np.float32]:
-    """One side (center first) of a Gaussian with the second moment of the squared kernel: what variance is smoothed by."""
+    """One side (center first) of a Gaussian with the squared kernel's second moment: what smooths the variance."""
     local = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2).astype(np.float64) ** 2
     axis = np.arange(local.shape[0]) - local.shape[0] // 2
     weight = local.sum()
@@ -173,26 +174,28 @@ def kernel_reach(kernel: KernelField, leak: float) -> int:
     axis = np.arange(local.shape[0]) - local.shape[0] // 2
     radius = np.hypot(axis[:, None], axis[None, :])
     total = local.sum()
-    for r in range(1, local.shape[0] // 2):
+    for r in range(1, kernel.half_width):
         if local[radius > r].sum() < leak * total:
             return r
-    return local.shape[0] // 2
+    return kernel.half_width
 
 
-def sky_width(difference: Frame, psf: PsfModel, spacing_pix: int = 37, limit_sigma: float = 4.0) -> float:
-    """1.4826 MAD of the matched-filter S/N at lattice positions whose stamps are clean; 1 where there are too few."""
+def sky_width(difference: Frame, psf: PsfModel, n_samples: int = 8000, limit_sigma: float = 4.0) -> float:
+    """1.4826 MAD of the matched-filter S/N at lattice positions whose stamps are clean; 1 where there are too few.
+
+    Clean: no marked pixel and none beyond ``limit_sigma`` within 1.5 FWHM. The PSF is taken on a grid of 5 x 5.
+    """
     ny, nx = difference.shape
-    spacing = max(5, min(spacing_pix, min(ny, nx) // 20))
-    y, x = np.meshgrid(
-        np.arange(spacing, ny - spacing, spacing), np.arange(spacing, nx - spacing, spacing), indexing="ij"
-    )
-    y, x = y.ravel(), x.ravel()
+    spacing = max(3, round(np.sqrt(ny * nx / n_samples)))
+    axes = (np.arange(spacing, n - spacing, spacing, dtype=np.int64) for n in (ny, nx))
+    y, x = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    n_side = 5
+    stamps = psf.at_many(*grid_positions((ny, nx), n_side))
+    half, middle = min(psf.size // 2, int(np.ceil(1.5 * psf.fwhm_pix()))), psf.size // 2
+    stamps = np.ascontiguousarray(stamps[:, middle - half : middle + half + 1, middle - half : middle + half + 1])
+    which = y * n_side // ny * n_side + x * n_side // nx
     snr = np.empty(y.size)
-    for rows in np.array_split(np.arange(y.size), max(1, y.size // 1000)):
-        part = np.empty(rows.size)
-        stamps = psf.at_many(x[rows], y[rows])
-        sampled_snr(difference.image, difference.variance, difference.mask, stamps, y[rows], x[rows], limit_sigma, part)
-        snr[rows] = part
+    sampled_snr(difference.image, difference.variance, difference.mask, stamps, which, y, x, limit_sigma, snr)
     snr = snr[np.isfinite(snr)]
     if snr.size < 50:
         return 1.0

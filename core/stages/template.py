@@ -9,7 +9,7 @@ from core.contracts.exposure import Frame, Template, WarpedTemplate
 from core.contracts.psf import PsfModel, n_terms, polynomial_terms
 from core.contracts.wcs import Wcs
 from core.errors import Outcome, UnusableDataError
-from core.flags import MASK_DTYPE, Mask
+from core.flags import MASK_DTYPE
 from core.kernels.warp import CELL, block_mask, flag_high_variance, lanczos_table, warp_psf, warp_template_pixels
 from core.workspace import Workspace
 
@@ -40,9 +40,9 @@ def warp_template(
     config = config or TemplateConfig()
     grid_x, grid_y = map_grid(wcs, template.wcs, shape)
     out = Frame(
-        image=workspace.array("template.image", shape),
-        variance=workspace.array("template.variance", shape),
-        mask=workspace.array("template.mask", shape, MASK_DTYPE),
+        image=workspace.array("template.image", shape),  # type: ignore[arg-type]
+        variance=workspace.array("template.variance", shape),  # type: ignore[arg-type]
+        mask=workspace.array("template.mask", shape, MASK_DTYPE),  # type: ignore[arg-type]
     )
     source = template.frame
     blocks = np.empty((-(-source.shape[0] // CELL), -(-source.shape[1] // CELL)), MASK_DTYPE)
@@ -102,7 +102,7 @@ def _warp_psf_cells(
 
 
 def fit_psf_polynomial(stamps: Float32, x: Float64, y: Float64, shape: tuple[int, int], order: int) -> PsfModel:
-    """Least-squares polynomial through (n, k, k) PSF images at n pixels; the order falls until the fit is determined."""
+    """Least-squares polynomial through (n, k, k) PSF images at n pixels, of lower order where there are few."""
     while order > 0 and stamps.shape[0] < 2 * n_terms(order):
         order -= 1
     terms = polynomial_terms(x, y, shape, order)
