@@ -13,6 +13,7 @@ from core.kernels.decorator import fast_kernel
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 UInt16 = NDArray[np.uint16]
 
@@ -84,16 +85,16 @@ def _iterate(
 @fast_kernel
 def adaptive_moments(
     image: Float32, variance: Float32, mask: UInt16, bad: int, x: Float64, y: Float64, sign: Float64,
-    start: Float64, reach: int, moments: Float64, status: UInt8,
+    start: Float64, reach: Int64, moments: Float64, status: UInt8,
 ) -> None:  # fmt: skip
     """Moments (n, 3) [pixel**2] (xx, yy, xy) of n sources about fixed centers (x, y).
 
     ``sign`` (n,) is -1 for negative sources; ``start`` (n, 3) the first weight, best the PSF's. Pixels farther than
-    ``reach`` do not count; left-out pixels (``bad``, variance <= 0) holding 30 % of the weight make it fail. Status
-    SHAPE_*; moments are NaN unless SHAPE_OK.
+    ``reach`` (n,) do not count; left-out pixels (``bad``, variance <= 0) holding 30 % of the weight make it fail.
+    Status SHAPE_*; moments are NaN unless SHAPE_OK.
     """
     for i in range(x.size):
         moments[i, :] = start[i, :]
-        status[i] = _iterate(image, variance, mask, bad, x[i], y[i], reach, sign[i], moments[i])
+        status[i] = _iterate(image, variance, mask, bad, x[i], y[i], reach[i], sign[i], moments[i])
         if status[i] != SHAPE_OK:
             moments[i, :] = np.nan

@@ -204,12 +204,12 @@ def _match(
 
 
 def _assign(row: Int64, target: Int64, cost: Float64) -> tuple[Int64, Int64]:
-    """Assignment of most pairs at least cost: every row has a private way out dearer than any pair."""
+    """Cheapest assignment; every row has a private way out that costs as much as two of the dearest pairs."""
     rows, r = np.unique(row, return_inverse=True)
     targets, t = np.unique(target, return_inverse=True)
     # weights must be positive: the solver takes zero as no edge
     weight = cost - cost.min() + 1.0
-    way_out = np.full(rows.size, 2 * weight.max() + 1.0)
+    way_out = np.full(rows.size, 2 * weight.max())
     ghosts = np.arange(rows.size)
     matrix = coo_array(
         (np.concatenate([weight, way_out]), (np.concatenate([r, ghosts]), np.concatenate([t, targets.size + ghosts]))),

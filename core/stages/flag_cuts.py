@@ -26,8 +26,8 @@ class CutReason(IntEnum):
     KEPT = 0
     CENTER_MASKED = 1
     FEW_GOOD_PIXELS = 2
-    NO_CENTROID = 3
-    FAST_TRAIL = 4
+    FAST_TRAIL = 3
+    NO_CENTROID = 4
     COSMIC_RAY = 5
     DIPOLE = 6
     STAR_RESIDUAL = 7
@@ -70,8 +70,9 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
         CutReason.CENTER_MASKED: (quality["centerMask"] & CENTER_BITS) != 0,
         CutReason.FEW_GOOD_PIXELS: ~(quality["goodFraction"] >= config.min_good_fraction)
         | ((quality["status"] & psf_flux.FIT_NO_GOOD_PIXELS) != 0),
-        CutReason.NO_CENTROID: sources["centroid_flag"] == 1,
         CutReason.FAST_TRAIL: _is_fast(sources, config),
+        # on a long trail the point has no place, the trail has
+        CutReason.NO_CENTROID: (sources["centroid_flag"] == 1) & (sources["trail_flag"] != 0),
         CutReason.COSMIC_RAY: _is_cosmic_ray(sources, quality, config),
         CutReason.DIPOLE: sources["isDipole"] == 1,
         CutReason.STAR_RESIDUAL: _is_star_residual(sources, config),

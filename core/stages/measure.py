@@ -107,7 +107,7 @@ def measure(
     _fill_psf_flux(sources, fits, detections)
     _fill_aperture(sources, difference, x, y, config.aperture_radius_pix)
     _fill_forced(sources, exposure, template, x, y)
-    shapes = measure_shapes(plane, x, y, sign)
+    shapes = measure_shapes(plane, x, y, sign, _footprint_sides(detections))
     _fill_shapes(sources, shapes, jacobians)
     quality = _quality(difference, detections, fits, shapes)
     _fill_pixel_flags(sources, quality)
@@ -229,6 +229,10 @@ def _fill_pixel_flags(sources: Catalog, quality: Catalog) -> None:
         sources[f"pixelFlags_{name}"] = (quality["footprintMask"] & int(bits)) != 0
     for name in _CENTER_FLAGS:
         sources[f"pixelFlags_{name}Center"] = (quality["centerMask"] & int(_FOOTPRINT_FLAGS[name])) != 0
+
+
+def _footprint_sides(detections: Detections) -> NDArray[np.int64]:
+    return np.maximum(detections.y1 - detections.y0, detections.x1 - detections.x0).astype(np.int64)
 
 
 def _box_sides(detections: Detections, x: Float64, y: Float64) -> NDArray[np.int32]:

@@ -12,8 +12,11 @@ from core.kernels.moments import SHAPE_OK, adaptive_moments
 from core.stages.point_source import UNUSABLE, PsfOnFrame
 
 Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 _REACH_FWHM: Final = 2.5
+_REACH_FOOTPRINT: Final = 0.75
+_MAX_REACH_PIX: Final = 60
 # error of the trace of a matched Gaussian's moments, as a fraction of it times SNR (tests/unit/stages/test_moments.py)
 _TRACE_ERROR: Final = 2.0
 _PSF_MODEL_ERROR: Final = 0.02
@@ -34,11 +37,12 @@ class Shapes:
         return np.asarray((self.source[:, 0] + self.source[:, 1]) / (self.psf[:, 0] + self.psf[:, 1]), np.float64)
 
 
-def measure_shapes(plane: PsfOnFrame, x: Float64, y: Float64, sign: Float64) -> Shapes:
-    """Adaptive moments about (x, y) [pixel]; ``sign`` -1 for negative sources."""
+def measure_shapes(plane: PsfOnFrame, x: Float64, y: Float64, sign: Float64, footprint_side: Int64) -> Shapes:
+    """Adaptive moments about (x, y) [pixel], as far out as ``footprint_side``; ``sign`` is -1 for negative sources."""
     frame = plane.frame
-    reach = int(np.ceil(_REACH_FWHM * plane.fwhm_pix))
-    psf = psf_moments(plane, x, y, reach)
+    nearest = int(np.ceil(_REACH_FWHM * plane.fwhm_pix))
+    reach = np.clip((_REACH_FOOTPRINT * footprint_side).astype(np.int64), nearest, _MAX_REACH_PIX)
+    psf = psf_moments(plane, x, y, nearest)
     source = np.empty((x.size, 3))
     status = np.empty(x.size, np.uint8)
     adaptive_moments(frame.image, frame.variance, frame.mask, UNUSABLE, x, y, sign, psf, reach, source, status)
@@ -57,9 +61,9 @@ def psf_moments(plane: PsfOnFrame, x: Float64, y: Float64, reach: int) -> Float6
     good = np.ones((plane.psf.size, plane.psf.size), np.float32)
     clean = np.zeros(good.shape, np.uint16)
     measured = np.empty((grid_x.size, 3))
-    status = np.empty(1, np.uint8)
+    status, far = np.empty(1, np.uint8), np.array([reach], np.int64)
     for i, image in enumerate(plane.psf.at_many(grid_x, grid_y)):
-        adaptive_moments(image, good, clean, 0, center, center, np.ones(1), start, reach, measured[i : i + 1], status)
+        adaptive_moments(image, good, clean, 0, center, center, np.ones(1), start, far, measured[i : i + 1], status)
     is_good = np.isfinite(measured[:, 0])
     if is_good.sum() < 6:
         return np.repeat(start, x.size, axis=0)

@@ -20,25 +20,24 @@ class SkyConfig:
 
     n_positions: int = 100
     n_tries: int = 2000
-    clear_radius_pix: int = 5
-    """No masked or detected pixel within the square of this half size."""
 
 
 def check_sky(difference: DifferenceImage, visit_info: VisitInfo, config: SkyConfig | None = None) -> SkyCheck:
     """Mean and standard deviation of flux over error at empty positions; N(0, 1) where the variance is right.
 
-    The positions depend on visit and detector only. NaN with fewer than two positions.
+    No masked or detected pixel lies in the fit's window. The positions depend on visit and detector only. NaN with fewer
+    than two positions.
     """
     config = config or SkyConfig()
     random = np.random.default_rng([visit_info.visit, visit_info.detector])
     ny, nx = difference.frame.shape
     y = random.integers(0, ny, config.n_tries)
     x = random.integers(0, nx, config.n_tries)
-    empty = _is_empty(difference.frame.mask, y, x, config.clear_radius_pix)
+    plane = PsfOnFrame.of(difference.frame, difference.psf)
+    empty = _is_empty(difference.frame.mask, y, x, plane.half)
     chosen = np.flatnonzero(empty)[: config.n_positions]
     if chosen.size < 2:
         return SkyCheck(n=int(chosen.size), mean=float("nan"), sd=float("nan"))
-    plane = PsfOnFrame.of(difference.frame, difference.psf)
     fits = plane.forced(x[chosen].astype(np.float64), y[chosen].astype(np.float64))
     pulls = fits.flux / fits.flux_err
     pulls = pulls[np.isfinite(pulls)]

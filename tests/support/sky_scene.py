@@ -23,7 +23,7 @@ def moffat(dx: Float64, dy: Float64, fwhm: float, beta: float = 3.0) -> Float64:
 
 
 def psf_image(fwhm: float, x: float = 0.0, y: float = 0.0, size: int = PSF_SIZE) -> Float64:
-    """(size, size) Moffat of a star offset (x, y) from the central pixel, on the scale of one of unit sum on the stamp."""
+    """(size, size) Moffat offset (x, y) from the central pixel, on the scale of one of unit sum on the stamp."""
     axis = np.arange(size) - size // 2
     norm = moffat(axis[None, :], axis[:, None], fwhm).sum()
     return moffat(axis[None, :] - x, axis[:, None] - y, fwhm) / norm

@@ -16,7 +16,9 @@ from tests.support.sky_scene import VISIT, Scene, detections_at, mark_detected, 
 STAMP = ProcessingStamp(release=1, time_processed_mjd_tai=61000.2)
 
 
-def run(scene: Scene, x: list[float], y: list[float], snr: list[float], config: MeasureConfig | None = None) -> Measurement:
+def run(
+    scene: Scene, x: list[float], y: list[float], snr: list[float], config: MeasureConfig | None = None
+) -> Measurement:
     difference, exposure, template = scene.build()
     detections = detections_at(x, y, snr)
     mark_detected(difference.frame.mask, detections)
@@ -43,7 +45,7 @@ def test_flux_position_and_their_errors_match_the_truth(fwhm: float, snr: float)
     assert (sources["centroid_flag"] == 0).mean() > 0.98
     good = sources[sources["centroid_flag"] == 0]
     truth_x, truth_y = x[sources["centroid_flag"] == 0], y[sources["centroid_flag"] == 0]
-    # 169 sources: sd of a standard deviation is 5.4 %, of the mean 7.7 %; a peak fit raises the flux by 1/SNR**2 of itself
+    # 169 sources: sd of a standard deviation is 5.4 %, of the mean 7.7 %; a peak fit raises the flux by 1/SNR**2
     flux_pull = (good["psfFlux"] - flux * (1 + 1 / snr**2)) / good["psfFluxErr"]
     assert flux_pull.std() == pytest.approx(1.0, abs=0.17)
     assert flux_pull.mean() == pytest.approx(0.0, abs=0.25)
