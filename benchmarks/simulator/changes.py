@@ -104,7 +104,7 @@ def make_variables(config: SimulationConfig, camera: Camera, detector: int) -> V
     return Variables(
         rows=rows,
         period_days=np.exp(rng.uniform(np.log(0.3), np.log(60.0), n)),
-        amplitude=rng.uniform(0.15, 0.5, n),
+        amplitude=rng.uniform(0.25, 0.55, n),
         phase=rng.uniform(0, 2 * np.pi, n),
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.simulator.apdb import rebase_apdb, write_apdb
 from benchmarks.simulator.calibrations import write_calibrations
 from benchmarks.simulator.changes import Movers, make_movers, make_transients, make_variables
 from benchmarks.simulator.config import SimulationConfig
@@ -44,7 +45,7 @@ def n_steps(config: SimulationConfig) -> int:
     """Progress steps of a whole dataset."""
     n_groups = len(detector_groups(config))
     templates = n_groups * len(_used_bands(config)) * config.template_inputs
-    return templates + (1 + config.visits) * len(config.detectors) + 2
+    return templates + (1 + config.visits) * len(config.detectors) + 3
 
 
 def _used_bands(config: SimulationConfig) -> list[str]:
@@ -66,6 +67,7 @@ def simulate(out: Path, config: SimulationConfig, jobs: int = 1, tell: Tell | No
     ``tell`` is called with a line for every step done. Equal configurations give equal pixels, whatever ``jobs``.
     """
     if is_complete(out, config):
+        rebase_apdb(out)
         return False
     out.mkdir(parents=True, exist_ok=True)
     (out / "dataset.json").unlink(missing_ok=True)
@@ -189,13 +191,15 @@ def simulate_group(out: Path, config: SimulationConfig, detectors: tuple[int, ..
 
 
 def _write_shared(out: Path, config: SimulationConfig, camera: Camera, done: list[GroupDone], tell: Tell) -> None:
-    """Files of the whole field: reference catalog, ephemerides, events."""
+    """Files of the whole field: reference catalog, history, ephemerides, events."""
     visits = make_visits(config, camera)
     rows = np.concatenate([d.rows for d in done])
     _, first = np.unique(rows["id"], return_index=True)
     unique: NDArray[np.void] = rows[first]
     write_reference_catalog(out, make_reference_catalog(config, unique))
     tell("reference catalog")
+    write_apdb(out, config, camera, RELEASE)
+    tell("history")
     write_ephemerides(out, config, visits, [m for d in done for m in d.movers])
     write_events(out, config, camera, visits)
     tell("ephemerides and events")
