@@ -16,12 +16,14 @@ _INTERPOLATED = np.uint16(Mask.INTERPOLATED)
 
 @kernel
 def _sharpness(
-    image: Float32, variance: Float32, mask: UInt16, y: int, x: int, axis: float, diagonal: float, ratio_error: float
-) -> float:
+    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, y: int, x: int, axis: float, diagonal: float,
+    ratio_error: float,
+) -> float:  # fmt: skip
     """Largest S/N, over four directions, by which a pixel exceeds what its two neighbours allow a star to have.
 
     For any sum of stars the mean of two opposite neighbours is at least ``axis`` (``diagonal``) of the pixel between
-    them: that of a star centered on it. Neighbours already marked CR count as empty sky.
+    them: that of a star centered on it. Neighbours already marked CR count as empty sky; a direction with a neighbour
+    that has a bit of ``skip`` (a dead column beside a star) says nothing.
     """
     v = np.float64(image[y, x])
     own = np.float64(variance[y, x])
@@ -30,6 +32,8 @@ def _sharpness(
         dy = 0 if i == 0 else 1
         dx = 1 if i <= 1 else (0 if i == 2 else -1)
         ratio = diagonal if i == 1 or i == 3 else axis
+        if (mask[y - dy, x - dx] | mask[y + dy, x + dx]) & skip:
+            continue
         a, b = np.float64(image[y - dy, x - dx]), np.float64(image[y + dy, x + dx])
         spread_a, spread_b = np.float64(variance[y - dy, x - dx]), np.float64(variance[y + dy, x + dx])
         if mask[y - dy, x - dx] & _CR:
@@ -50,7 +54,7 @@ def find_sharp_pixels(
 
     Parameters
     ----------
-    image, variance, mask : (ny, nx), background subtracted.    skip : bits that keep a pixel out.
+    image, variance, mask : (ny, nx), background subtracted.    skip : bits that keep a pixel and its directions out.
     least : value below which no pixel is looked at.
     axis, diagonal : least share of a star's pixel that the mean of two opposite neighbours has.
     ratio_error : error of those, as fraction.    out_y, out_x : (n,) outputs.
@@ -64,9 +68,10 @@ def find_sharp_pixels(
     for y in range(1, ny - 1):
         for x in range(1, nx - 1):
             v = image[y, x]
-            if v < floor or v * v < square * variance[y, x] or mask[y, x] & skip:
+            if v < floor or v * v < square * variance[y, x] or mask[y, x] & (skip | _CR):
                 continue
-            if _sharpness(image, variance, mask, y, x, axis, diagonal, ratio_error) > min_sharpness and n < out_y.size:
+            sharp = _sharpness(image, variance, mask, skip, y, x, axis, diagonal, ratio_error)
+            if sharp > min_sharpness and n < out_y.size:
                 out_y[n], out_x[n] = y, x
                 n += 1
     return n
@@ -93,7 +98,7 @@ def follow_tracks(
                 v = np.float64(image[yy, xx])
                 if v <= 0 or v * v < min_snr * min_snr * variance[yy, xx]:
                     continue
-                sharp = _sharpness(image, variance, mask, yy, xx, axis, diagonal, ratio_error)
+                sharp = _sharpness(image, variance, mask, skip, yy, xx, axis, diagonal, ratio_error)
                 if sharp > min_sharpness and n < y.size:
                     mask[yy, xx] |= _CR
                     y[n], x[n] = yy, xx

@@ -4,16 +4,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.flags import Mask
-from core.kernels.decorator import kernel
+from core.kernels.decorator import fast_kernel, kernel
 
 Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 UInt16 = NDArray[np.uint16]
 
 _BAD = np.uint16(Mask.BAD)
 _SAT = np.uint16(Mask.SAT)
 _SUSPECT = np.uint16(Mask.SUSPECT)
 _CROSSTALK = np.uint16(Mask.CROSSTALK)
+_DEAD = np.uint16(Mask.BAD | Mask.NODATA)
 
 
 @kernel
@@ -42,7 +44,7 @@ def row_levels(segment: Int32, x0: int, x1: int, level: float, clip_adu: float, 
 
 
 @kernel
-def column_levels(segment: Int32, box: NDArray[np.int64], rows: Float32, clip_adu: float, out: Float32) -> None:
+def column_levels(segment: Int32, box: Int64, rows: Float32, clip_adu: float, out: Float32) -> None:
     """Clipped mean over rows ``box`` = (y0, y1, x0, x1) of each column, after the rows' levels are taken off.
 
     ``out`` (x1 - x0,) [ADU].
@@ -57,118 +59,144 @@ def column_levels(segment: Int32, box: NDArray[np.int64], rows: Float32, clip_ad
         out[x - box[2]] = total / n if n > 0 else 0.0
 
 
-@kernel
-def assemble(
-    segment: Int32, data: NDArray[np.int64], rows: Float32, columns: Float32, bias: Float32, out: Float32,
-    flip_x: bool, flip_y: bool,
+@fast_kernel
+def _subtract_crosstalk(
+    lines: Float32, ghosts: UInt16, coefficients: Float32, sky: Float32, saturation: Float32, usable: NDArray[np.bool_],
+    threshold_adu: float, min_ghost_adu: float,
 ) -> None:  # fmt: skip
-    """Place a segment's data in its box of the detector: raw minus overscan minus bias [ADU].
-
-    ``data`` = (y0, y1, x0, x1) in the segment; ``bias`` and ``out`` are the detector's box, (y1 - y0, x1 - x0).
-    """
-    ny, nx = out.shape
-    for y in range(ny):
-        raw_y = data[0] + (ny - 1 - y if flip_y else y)
-        level = rows[raw_y]
-        if flip_x:
-            last = data[2] + nx - 1
-            for x in range(nx):
-                out[y, x] = np.float32(segment[raw_y, last - x]) - level - columns[nx - 1 - x] - bias[y, x]
-        else:
-            for x in range(nx):
-                out[y, x] = np.float32(segment[raw_y, data[2] + x]) - level - columns[x] - bias[y, x]
-
-
-@kernel
-def correct_crosstalk(
-    image: Float32, mask: UInt16, boxes: NDArray[np.int64], flips: NDArray[np.bool_], coefficients: Float32,
-    sky: Float32, saturation: Float32, threshold_adu: float, min_ghost_adu: float, usable: NDArray[np.bool_],
-) -> None:  # fmt: skip
-    """Take off the ghosts of pixels above the sky by ``threshold_adu``; sets CROSSTALK under those of saturated ones.
-
-    Parameters
-    ----------
-    image : (ny, nx) [ADU], in place.    mask : bits set in place.
-    boxes : (n_amp, 4) boxes (y0, y1, x0, x1) of equal size.    flips : (n_amp, 2) (flip_x, flip_y).
-    coefficients : (n_amp, n_amp) ``[i, j]`` fraction of j seen in i.    sky, saturation : (n_amp,) [ADU].
-    """
-    n_amp = boxes.shape[0]
+    """Take the ghosts of bright pixels off one raw row of all amplifiers, (n_amp, nx) [ADU] in reading order."""
+    n_amp, nx = lines.shape
+    ghosts[:] = np.uint16(0)
     for j in range(n_amp):
-        if not usable[j]:
-            continue
-        ny, nx = boxes[j, 1] - boxes[j, 0], boxes[j, 3] - boxes[j, 2]
+        line = lines[j]
         least = np.float32(sky[j] + threshold_adu)
-        for y in range(ny):
-            for x in range(nx):
-                v = image[boxes[j, 0] + y, boxes[j, 2] + x]
-                if not v > least:
-                    continue
-                read_y = ny - 1 - y if flips[j, 1] else y
-                read_x = nx - 1 - x if flips[j, 0] else x
-                is_saturated = v >= saturation[j]
-                for i in range(n_amp):
-                    if i == j or coefficients[i, j] == 0:
-                        continue
-                    ty = boxes[i, 0] + (ny - 1 - read_y if flips[i, 1] else read_y)
-                    tx = boxes[i, 2] + (nx - 1 - read_x if flips[i, 0] else read_x)
-                    ghost = coefficients[i, j] * (v - sky[j])
-                    image[ty, tx] -= ghost
-                    if is_saturated and abs(ghost) > min_ghost_adu:
-                        mask[ty, tx] |= _CROSSTALK
+        n_bright = np.float32(0.0)
+        for x in range(nx):
+            n_bright += np.float32(1.0) if line[x] > least else np.float32(0.0)
+        if n_bright == 0 or not usable[j]:
+            continue
+        for x in range(nx):
+            signal = line[x] - sky[j]
+            if not line[x] > least:
+                continue
+            for i in range(n_amp):
+                if i != j and coefficients[i, j] != 0:
+                    ghost = coefficients[i, j] * signal
+                    lines[i, x] -= ghost
+                    if line[x] >= saturation[j] and abs(ghost) > min_ghost_adu:
+                        ghosts[i, x] = _CROSSTALK
 
 
-@kernel
-def calibrate_pixels(
-    image: Float32, variance: Float32, mask: UInt16, dark: Float32, flat: Float32, defects: UInt16,
-    parameters: Float32, linearity: Float32,
+@fast_kernel
+def _calibrate_line(
+    line: Float32, dark: Float32, flat: Float32, defects: UInt16, ghosts: UInt16, parameters: Float32,
+    linearity: Float32, dark_s: np.float32, image: Float32, variance: Float32, mask: UInt16,
 ) -> int:  # fmt: skip
-    """Linearize, convert to electrons, subtract dark, divide by flat; fill variance and mask. One box of one amplifier.
-
-    Parameters
-    ----------
-    image : (ny, nx) bias-subtracted [ADU] in, [e-] out.    variance : (ny, nx) out [e-**2].
-    mask : (ny, nx) in place.    dark : [e-/s].    flat, defects : (ny, nx).
-    parameters : (6,) gain [e-/ADU], read noise squared [e-**2], saturation [ADU], start of SUSPECT [ADU], dark time
-        [s], smallest usable flat.
-    linearity : (4,) coefficients of the powers 2 to 5 of the counts.
-
-    Returns the number of saturated pixels.
-    """
-    gain, noise, saturation, suspect, dark_s, min_flat = (
-        parameters[0], parameters[1], parameters[2], parameters[3], parameters[4], parameters[5],
+    """One row of one amplifier, all arrays (nx,) in the same order; returns its number of saturated pixels."""
+    gain, noise, saturation, suspect, min_flat = (
+        parameters[0], parameters[1], parameters[2], parameters[3], parameters[4],
     )  # fmt: skip
     a, b, c, d = linearity[0], linearity[1], linearity[2], linearity[3]
-    one = np.float32(1.0)
-    zero = np.float32(0.0)
+    one, zero, huge = np.float32(1.0), np.float32(0.0), np.float32(1e9)
+    nx = image.size
+    n_odd = zero
+    # without branches, so that it runs on vectors
+    for x in range(nx):
+        v, f = line[x], flat[x]
+        electrons = gain * v * (one + v * (a + v * (b + v * (c + v * d))))
+        inverse = one / (f if f > min_flat else one)
+        value = (electrons - dark[x] * dark_s) * inverse
+        image[x] = value
+        variance[x] = ((electrons if electrons > zero else zero) + noise) * inverse * inverse
+        mask[x] = defects[x] | ghosts[x]
+        is_plain = (v < suspect) & (f > min_flat) & (abs(value) < huge)
+        n_odd += zero if is_plain else one
+    if n_odd == 0:
+        return 0
     n_saturated = 0
-    for y in range(image.shape[0]):
-        for x in range(image.shape[1]):
-            v = image[y, x]
-            bits = mask[y, x] | defects[y, x]
-            if v >= saturation:
-                bits |= _SAT
-                n_saturated += 1
-            if v >= suspect:
-                bits |= _SUSPECT
-            electrons = gain * v * (one + v * (a + v * (b + v * (c + v * d))))
-            f = flat[y, x]
-            if not f > min_flat:
-                bits |= _BAD
-                f = one
-            value = (electrons - dark[y, x] * dark_s) / f
-            spread = (max(electrons, zero) + noise) / (f * f)
-            if not abs(value) < np.float32(1e9):
-                bits |= _BAD
-                value = zero
-                spread = noise
-            image[y, x] = value
-            variance[y, x] = spread
-            mask[y, x] = bits
+    for x in range(nx):
+        if line[x] >= saturation:
+            mask[x] |= _SAT
+            n_saturated += 1
+        if line[x] >= suspect:
+            mask[x] |= _SUSPECT
+        if not flat[x] > min_flat:
+            mask[x] |= _BAD
+        if not abs(image[x]) < huge:
+            mask[x] |= _BAD
+            image[x], variance[x] = zero, noise
     return n_saturated
 
 
 @kernel
-def grow_saturation(mask: UInt16, found: NDArray[np.int64], reach_y: int, reach_x: int) -> int:
+def calibrate_segments(
+    segments: Int32, rows: Float32, columns: Float32, data: Int64, boxes: Int64, flips: NDArray[np.bool_],
+    usable: NDArray[np.bool_], sky: Float32, parameters: Float32, linearity: Float32, crosstalk: Float32,
+    crosstalk_adu: NDArray[np.float64], dark_s: float, bias: Float32, dark: Float32, flat: Float32, defects: UInt16,
+    image: Float32, variance: Float32, mask: UInt16, n_saturated: Int64,
+) -> None:  # fmt: skip
+    """Segments to one detector in electrons, a raw row of all amplifiers at a time, so that memory is passed once.
+
+    In the order of the electronics backwards: overscan, bias, crosstalk, linearity, gain; then dark and flat.
+
+    Parameters
+    ----------
+    segments : (n_amp, ny_raw, nx_raw) [ADU].    rows : (n_amp, ny_raw), columns : (n_amp, nx) overscan levels [ADU].
+    data, boxes : (n_amp, 4) boxes (y0, y1, x0, x1) of the segment and of the detector, all of one size.
+    flips : (n_amp, 2) (flip_x, flip_y).    usable : (n_amp,) others are BAD and NODATA, 0 with variance 1.
+    sky : (n_amp,) median signal [ADU].
+    parameters : (n_amp, 5) gain [e-/ADU], read noise squared [e-**2], saturation [ADU], start of SUSPECT [ADU],
+        smallest usable flat.
+    linearity : (n_amp, 4) coefficients of the powers 2 to 5 of the counts.
+    crosstalk : (n_amp, n_amp) ``[i, j]`` fraction of j seen in i.
+    crosstalk_adu : (2,) pixels so far above the sky have their ghosts taken off; ghosts of saturated ones beyond the
+        second set CROSSTALK.
+    bias [ADU], dark [e-/s], flat, defects : (ny, nx).
+    image [e-], variance [e-**2], mask : (ny, nx) outputs.    n_saturated : (n_amp,) output.
+    """
+    n_amp = segments.shape[0]
+    ny, nx = boxes[0, 1] - boxes[0, 0], boxes[0, 3] - boxes[0, 2]
+    lines = np.empty((n_amp, nx), np.float32)
+    ghosts = np.zeros((n_amp, nx), np.uint16)
+    has_crosstalk = np.any(crosstalk != 0)
+    n_saturated[:] = 0
+    exposed = np.float32(dark_s)
+    for r in range(ny):
+        for i in range(n_amp):
+            raw_y, x0 = data[i, 0] + r, data[i, 2]
+            y = boxes[i, 0] + (ny - 1 - r if flips[i, 1] else r)
+            raw, level, line, column = segments[i, raw_y, x0 : x0 + nx], rows[i, raw_y], lines[i], columns[i]
+            known = bias[y, boxes[i, 2] : boxes[i, 3]]
+            if flips[i, 0]:
+                known = known[::-1]
+                for x in range(nx):
+                    line[x] = np.float32(raw[x]) - level - column[x] - known[x]
+            else:
+                for x in range(nx):
+                    line[x] = np.float32(raw[x]) - level - column[x] - known[x]
+        if has_crosstalk:
+            _subtract_crosstalk(
+                lines, ghosts, crosstalk, sky, parameters[:, 2], usable, crosstalk_adu[0], crosstalk_adu[1]
+            )
+        for i in range(n_amp):
+            y, x0, x1 = boxes[i, 0] + (ny - 1 - r if flips[i, 1] else r), boxes[i, 2], boxes[i, 3]
+            if not usable[i]:
+                image[y, x0:x1] = np.float32(0.0)
+                variance[y, x0:x1] = np.float32(1.0)
+                mask[y, x0:x1] = _DEAD
+                continue
+            if flips[i, 0]:
+                for x in range(nx // 2):
+                    lines[i, x], lines[i, nx - 1 - x] = lines[i, nx - 1 - x], lines[i, x]
+                    ghosts[i, x], ghosts[i, nx - 1 - x] = ghosts[i, nx - 1 - x], ghosts[i, x]
+            n_saturated[i] += _calibrate_line(
+                lines[i], dark[y, x0:x1], flat[y, x0:x1], defects[y, x0:x1], ghosts[i], parameters[i], linearity[i],
+                exposed, image[y, x0:x1], variance[y, x0:x1], mask[y, x0:x1],
+            )  # fmt: skip
+
+
+@kernel
+def grow_saturation(mask: UInt16, found: Int64, reach_y: int, reach_x: int) -> int:
     """Set SAT within ``reach`` of every SAT pixel. ``found`` holds their flat indices; returns how many there were."""
     ny, nx = mask.shape
     n = 0

@@ -14,7 +14,6 @@ UInt16 = NDArray[np.uint16]
 LANCZOS: Final = 4
 N_TAPS: Final = 2 * LANCZOS
 MAX_TERMS: Final = 10
-_STEP: Final = 0.02
 
 FIT_OK: Final = 0
 FIT_FLUX_ONLY: Final = 1
@@ -22,24 +21,29 @@ FIT_FAILED: Final = 2
 
 
 @kernel
-def _lanczos(offset: float, taps: Float64) -> None:
-    """Unit-sum weights that sample at ``offset`` in [0, 1] behind the fourth of eight pixels."""
-    total = 0.0
+def _lanczos(offset: float, taps: Float32, slopes: Float32) -> None:
+    """Unit-sum weights that sample at ``offset`` in [0, 1] behind the fourth of eight pixels; derivatives by it."""
+    total, slope = 0.0, 0.0
     for i in range(N_TAPS):
         t = offset - (i - LANCZOS + 1)
-        if abs(t) < 1e-9:
-            w = 1.0
-        elif abs(t) >= LANCZOS:
+        w, d = 1.0, 0.0
+        if abs(t) >= LANCZOS:
             w = 0.0
-        else:
-            w = LANCZOS * np.sin(np.pi * t) * np.sin(np.pi * t / LANCZOS) / (np.pi * np.pi * t * t)
+        elif abs(t) > 1e-6:
+            u, v = np.pi * t, np.pi * t / LANCZOS
+            a, b = np.sin(u) / u, np.sin(v) / v
+            w = a * b
+            d = ((np.cos(u) - a) * b + a * (np.cos(v) - b)) / t
         taps[i] = w
+        slopes[i] = d
         total += w
+        slope += d
     for i in range(N_TAPS):
+        slopes[i] = (slopes[i] - taps[i] * slope / total) / total
         taps[i] /= total
 
 
-@kernel
+@fast_kernel
 def centered_stamps(
     image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, x: Float64, y: Float64, stamps: Float32,
     spread: Float32,
@@ -47,33 +51,39 @@ def centered_stamps(
     """Stamps of stars shifted by Lanczos-4 so that the star is at the middle of the central pixel.
 
     ``stamps`` (n, k, k) [image unit]; ``spread`` (n, k, k) variance of the nearest pixel, 0 where that pixel has a bit
-    of ``skip`` or lies outside.
+    of ``skip`` or lies outside. Beyond the image its edge is repeated.
     """
     ny, nx = image.shape
     n, k = stamps.shape[0], stamps.shape[1]
     h = k // 2
-    taps_x, taps_y = np.empty(N_TAPS), np.empty(N_TAPS)
-    rows = np.empty((k + N_TAPS, k))
+    taps_x, taps_y, slopes = np.empty(N_TAPS, np.float32), np.empty(N_TAPS, np.float32), np.empty(N_TAPS, np.float32)
+    patch = np.empty((k + N_TAPS, k + N_TAPS), np.float32)
+    rows = np.empty((k + N_TAPS, k), np.float32)
     for i in range(n):
         x0, y0 = int(np.floor(x[i])), int(np.floor(y[i]))
-        _lanczos(x[i] - x0, taps_x)
-        _lanczos(y[i] - y0, taps_y)
-        for j in range(k + N_TAPS - 1):
+        _lanczos(x[i] - x0, taps_x, slopes)
+        _lanczos(y[i] - y0, taps_y, slopes)
+        for j in range(k + N_TAPS):
             yy = min(max(y0 - h + j - LANCZOS + 1, 0), ny - 1)
-            for c in range(k):
-                total = 0.0
-                for t in range(N_TAPS):
-                    xx = min(max(x0 - h + c + t - LANCZOS + 1, 0), nx - 1)
-                    total += taps_x[t] * image[yy, xx]
-                rows[j, c] = total
+            for c in range(k + N_TAPS):
+                patch[j, c] = image[yy, min(max(x0 - h + c - LANCZOS + 1, 0), nx - 1)]
+        rows[:] = np.float32(0.0)
+        for j in range(k + N_TAPS):
+            for t in range(N_TAPS):
+                w, source, target = taps_x[t], patch[j, t : t + k], rows[j]
+                for c in range(k):
+                    target[c] += w * source[c]
         near_x, near_y = int(np.floor(x[i] + 0.5)), int(np.floor(y[i] + 0.5))
         for j in range(k):
+            target = stamps[i, j]
+            target[:] = np.float32(0.0)
+            for t in range(N_TAPS):
+                w, source = taps_y[t], rows[j + t]
+                for c in range(k):
+                    target[c] += w * source[c]
+            yy = near_y - h + j
             for c in range(k):
-                total = 0.0
-                for t in range(N_TAPS):
-                    total += taps_y[t] * rows[j + t, c]
-                stamps[i, j, c] = total
-                yy, xx = near_y - h + j, near_x - h + c
+                xx = near_x - h + c
                 if yy < 0 or xx < 0 or yy >= ny or xx >= nx or mask[yy, xx] & skip:
                     spread[i, j, c] = 0.0
                 else:
@@ -121,17 +131,24 @@ def fit_pixels(stamps: Float32, weights: Float32, terms: Float64, clip: float, n
     """
     n, k = stamps.shape[0], stamps.shape[1]
     n_terms = terms.shape[1]
-    matrix = np.empty((MAX_TERMS, MAX_TERMS))
-    vector = np.empty(MAX_TERMS)
-    use = np.empty(n)
-    values = np.empty(n)
+    n_products = n_terms * (n_terms + 1) // 2
+    products = np.empty((n, n_products))
+    for i in range(n):
+        p = 0
+        for a in range(n_terms):
+            for b in range(a + 1):
+                products[i, p] = terms[i, a] * terms[i, b]
+                p += 1
+    sums, vector = np.empty(n_products), np.empty(n_terms)
+    matrix = np.empty((n_terms, n_terms))
+    use, values = np.empty(n), np.empty(n)
     for j in range(k):
         for c in range(k):
             for i in range(n):
                 use[i] = weights[i, j, c]
                 values[i] = stamps[i, j, c]
             for turn in range(n_clip + 1):
-                matrix[:] = 0.0
+                sums[:] = 0.0
                 vector[:] = 0.0
                 used = 0
                 for i in range(n):
@@ -139,35 +156,43 @@ def fit_pixels(stamps: Float32, weights: Float32, terms: Float64, clip: float, n
                     if w <= 0.0:
                         continue
                     used += 1
+                    row, wv = products[i], w * values[i]
+                    for p in range(n_products):
+                        sums[p] += w * row[p]
                     for a in range(n_terms):
-                        wa = w * terms[i, a]
-                        vector[a] += wa * values[i]
-                        for b in range(a + 1):
-                            matrix[a, b] += wa * terms[i, b]
-                constant = vector[0] / matrix[0, 0] if matrix[0, 0] > 0 else 0.0
+                        vector[a] += wv * terms[i, a]
+                constant = vector[0] / sums[0] if sums[0] > 0 else 0.0
+                p = 0
+                for a in range(n_terms):
+                    for b in range(a + 1):
+                        matrix[a, b] = sums[p]
+                        p += 1
                 if used < 3 * n_terms or not _solve(matrix, vector, n_terms):
                     vector[:] = 0.0
                     vector[0] = constant
+                n_changed = 0
                 if turn < n_clip:
                     for i in range(n):
-                        if weights[i, j, c] <= 0.0:
-                            continue
                         r = values[i]
                         for a in range(n_terms):
                             r -= terms[i, a] * vector[a]
-                        use[i] = weights[i, j, c] if r * r * weights[i, j, c] < clip * clip else 0.0
+                        w = np.float64(weights[i, j, c])
+                        w = w if r * r * w < clip * clip else 0.0
+                        n_changed += 1 if (w > 0) != (use[i] > 0) else 0
+                        use[i] = w
+                if n_changed == 0:
+                    break
             for a in range(n_terms):
                 out[a, j, c] = vector[a]
 
 
 @kernel
-def _model_terms(u: float, v: float, order: int, terms: Float64) -> int:
+def _model_terms(u: float, v: float, order: int, terms: Float64) -> None:
     n = 0
     for degree in range(order + 1):
         for j in range(degree + 1):
             terms[n] = u ** (degree - j) * v**j
             n += 1
-    return n
 
 
 @fast_kernel
@@ -192,10 +217,20 @@ def fit_sources(
     side = 2 * half + 1
     wide = side + N_TAPS
     terms = np.empty(MAX_TERMS)
-    local = np.empty((wide, wide))
-    tx, ty, gx, gy, lower = (np.empty(N_TAPS) for _ in range(5))
-    rows, slopes = np.empty((wide, side)), np.empty((wide, side))
+    totals = np.zeros(n_terms)
+    for t in range(n_terms):
+        for j in range(k):
+            for c in range(k):
+                totals[t] += coefficients[t, j, c]
+    local = np.empty((wide, wide), np.float32)
+    tx, ty, gx, gy = (
+        np.empty(N_TAPS, np.float32), np.empty(N_TAPS, np.float32), np.empty(N_TAPS, np.float32),
+        np.empty(N_TAPS, np.float32),
+    )  # fmt: skip
+    rows, slopes = np.empty((wide, side), np.float32), np.empty((wide, side), np.float32)
+    model, model_x, model_y = np.empty(side, np.float32), np.empty(side, np.float32), np.empty(side, np.float32)
     first = k // 2 - half - LANCZOS
+    zero = np.float32(0.0)
     for i in range(x.size):
         start_x, start_y = x[i], y[i]
         for q in range(6):
@@ -203,65 +238,60 @@ def fit_sources(
         out[i, 5] = FIT_FAILED
         if not (0 <= start_x < nx and 0 <= start_y < ny):
             continue
-        count = _model_terms(2.0 * start_x / max(nx - 1, 1) - 1.0, 2.0 * start_y / max(ny - 1, 1) - 1.0, order, terms)
+        _model_terms(2.0 * start_x / max(nx - 1, 1) - 1.0, 2.0 * start_y / max(ny - 1, 1) - 1.0, order, terms)
         total = 0.0
-        for j in range(k):
-            for c in range(k):
-                for t in range(min(count, n_terms)):
-                    total += terms[t] * coefficients[t, j, c]
-        for j in range(wide):
-            for c in range(wide):
-                s = 0.0
-                if 0 <= first + j < k and 0 <= first + c < k:
-                    for t in range(n_terms):
-                        s += terms[t] * coefficients[t, first + j, first + c]
-                local[j, c] = s / total
+        for t in range(n_terms):
+            total += terms[t] * totals[t]
+        local[:] = zero
+        low, high = max(-first, 0), min(wide, k - first)
+        for j in range(low, high):
+            target = local[j, low:high]
+            for t in range(n_terms):
+                w, source = np.float32(terms[t] / total), coefficients[t, first + j, first + low : first + high]
+                for c in range(high - low):
+                    target[c] += w * source[c]
         is_free = True
         turn = 0
         flux = 0.0
         while turn <= n_iterations:
             px, py = int(np.floor(x[i] + 0.5)), int(np.floor(y[i] + 0.5))
-            # the model at pixel p is the PSF at p - shift: sampled behind by 1 - shift of the previous pixel
+            # the model at pixel p is the PSF at p - shift, between the pixels o and o + 1 behind it
             dx, dy = x[i] - px, y[i] - py
             ox, oy = int(np.floor(-dx)), int(np.floor(-dy))
-            _lanczos(-dx - ox, tx)
-            _lanczos(-dy - oy, ty)
-            fx, fy = min(max(-dx - ox + _STEP, 0.0), 1.0), min(max(-dy - oy + _STEP, 0.0), 1.0)
-            bx, by = min(max(-dx - ox - _STEP, 0.0), 1.0), min(max(-dy - oy - _STEP, 0.0), 1.0)
-            _lanczos(fx, gx)
-            _lanczos(bx, lower)
-            for t in range(N_TAPS):
-                gx[t] = -(gx[t] - lower[t]) / (fx - bx)
-            _lanczos(fy, gy)
-            _lanczos(by, lower)
-            for t in range(N_TAPS):
-                gy[t] = -(gy[t] - lower[t]) / (fy - by)
+            _lanczos(-dx - ox, tx, gx)
+            _lanczos(-dy - oy, ty, gy)
+            rows[:] = zero
+            slopes[:] = zero
             for j in range(wide):
-                for c in range(side):
-                    s, g = 0.0, 0.0
-                    for t in range(N_TAPS):
-                        v = local[j, c + t + ox + 1]
-                        s += tx[t] * v
-                        g += gx[t] * v
-                    rows[j, c] = s
-                    slopes[j, c] = g
+                row, slope = rows[j], slopes[j]
+                for t in range(N_TAPS):
+                    w, g, source = tx[t], gx[t], local[j, t + ox + 1 : t + ox + 1 + side]
+                    for c in range(side):
+                        row[c] += w * source[c]
+                        slope[c] -= g * source[c]
             aa, ax, ay, xx, xy, yy, ra, rx, ry, dd = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             used = 0
             for j in range(side):
-                row = py - half + j
-                if row < 0 or row >= ny:
+                line = py - half + j
+                if line < 0 or line >= ny:
                     continue
-                for c in range(side):
+                model[:] = zero
+                model_x[:] = zero
+                model_y[:] = zero
+                for t in range(N_TAPS):
+                    w, g, row, slope = ty[t], gy[t], rows[j + t + oy + 1], slopes[j + t + oy + 1]
+                    for c in range(side):
+                        model[c] += w * row[c]
+                        model_x[c] += w * slope[c]
+                        model_y[c] -= g * row[c]
+                begin, end = max(half - px, 0), min(side, nx - px + half)
+                for c in range(begin, end):
                     column = px - half + c
-                    if column < 0 or column >= nx or mask[row, column] & skip:
+                    if mask[line, column] & skip:
                         continue
-                    m, mx, my = 0.0, 0.0, 0.0
-                    for t in range(N_TAPS):
-                        m += ty[t] * rows[j + t + oy + 1, c]
-                        mx += ty[t] * slopes[j + t + oy + 1, c]
-                        my += gy[t] * rows[j + t + oy + 1, c]
-                    w = 1.0 / (variance[row, column] + (model_error * flux * m) ** 2)
-                    d = np.float64(image[row, column])
+                    m, mx, my = np.float64(model[c]), np.float64(model_x[c]), np.float64(model_y[c])
+                    w = 1.0 / (variance[line, column] + (model_error * flux * m) ** 2)
+                    d = np.float64(image[line, column])
                     aa += w * m * m
                     ax += w * m * mx
                     ay += w * m * my

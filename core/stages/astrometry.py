@@ -30,7 +30,7 @@ class AstrometryConfig:
     """Of a star from where the pointing predicts it; a rotation about the boresight shifts an outer detector too."""
     max_rotation_deg: float = 0.1
     rotation_step_deg: float = 0.02
-    vote_stars: int = 500
+    vote_stars: int = 300
     """Brightest sources and reference stars that vote for the offset."""
     vote_bin_pix: float = 3.0
     min_votes: int = 5
@@ -72,7 +72,7 @@ def fit_wcs(
     rows = np.flatnonzero(((sources["mask"] & _NOT_STARS) == 0) & (sources["snr"] > config.min_snr))
     ra, dec = positions_at_epoch(reference_stars, visit_info.midpoint_mjd_tai)
     ref_x, ref_y = predicted.sky_to_pixel(ra, dec)
-    reach = config.max_offset_arcsec / predicted.pixel_scale_arcsec + shape[1] * np.radians(config.max_rotation_deg)
+    reach = config.max_offset_arcsec / predicted.pixel_scale_arcsec
     inside = (ref_x > -reach) & (ref_x < shape[1] + reach) & (ref_y > -reach) & (ref_y < shape[0] + reach)
     references = np.flatnonzero(inside)
     if rows.size < config.min_stars or references.size < config.min_stars:
@@ -80,7 +80,7 @@ def fit_wcs(
     found = np.stack([sources["x"], sources["y"]], axis=-1)[rows]
     expected = np.stack([ref_x, ref_y], axis=-1)[references]
     brightness = _brightness(reference_stars[references], visit_info.band)
-    moved = _vote(found, sources["psfFlux"][rows], expected, brightness, shape, config)
+    moved = _vote(found, sources["psfFlux"][rows], expected, brightness, shape, reach, config)
     solver = _Solver(predicted, found, (ra[references], dec[references]), _errors(sources[rows], config))
     solver.reference_errors(reference_stars[references], config, predicted.pixel_scale_arcsec)
     for radius in config.match_radii_pix:
@@ -101,10 +101,12 @@ def fit_wcs(
     )
 
 
-def _failure(message: str, n_sources: int, n_references: int, **context: object) -> UnusableDataError:
-    return UnusableDataError(
-        message, outcome=Outcome.ASTROMETRY_FAILED, n_sources=n_sources, n_references=n_references, **context
+def _failure(message: str, n_sources: int, n_references: int, **context: float) -> UnusableDataError:
+    error = UnusableDataError(
+        message, outcome=Outcome.ASTROMETRY_FAILED, n_sources=n_sources, n_references=n_references
     )
+    error.context.update(context)
+    return error
 
 
 def _brightness(stars: Catalog, band: str) -> Float64:
@@ -123,41 +125,41 @@ def _errors(sources: Catalog, config: AstrometryConfig) -> Float64:
 
 def _vote(
     found: Float64, flux: Float64, expected: Float64, brightness: Float64, shape: tuple[int, int],
-    config: AstrometryConfig,
+    reach: float, config: AstrometryConfig,
 ) -> Float64:  # fmt: skip
     """Predicted positions [pixel] of all reference stars, moved by the offset and rotation most pairs agree on."""
     ours = found[np.argsort(-flux, kind="stable")[: config.vote_stars]]
     theirs = expected[np.argsort(-brightness, kind="stable")[: config.vote_stars]]
     center = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
     n_step = round(config.max_rotation_deg / config.rotation_step_deg)
-    reach = config.max_offset_arcsec / 0.2
-    n_bins = int(2 * reach / config.vote_bin_pix) + 1
-    tree = cKDTree(ours)
-    best_score, best = -1.0, expected
+    best_score, best = 0, expected
     # the smallest turns first: among equal votes the pointing is believed
     for step in sorted(range(-n_step, n_step + 1), key=abs):
         turn = _rotation(step * config.rotation_step_deg)
         turned = (theirs - center) @ turn.T + center
-        near = tree.query_ball_point(turned, reach)
-        lengths = [len(n) for n in near]
-        if not sum(lengths):
-            continue
-        offsets = ours[np.concatenate([np.asarray(n, np.int64) for n in near])] - np.repeat(turned, lengths, axis=0)
-        votes, edges_x, edges_y = np.histogram2d(
-            offsets[:, 0], offsets[:, 1], bins=n_bins, range=((-reach, reach), (-reach, reach))
-        )
-        padded = np.pad(votes, 1)
-        blocks = sum(padded[i : i + n_bins, j : j + n_bins] for i in (0, 1) for j in (0, 1))
-        score = float(blocks.max())
+        score, shift = _best_offset(ours, turned, reach, config.vote_bin_pix)
         if score > best_score:
-            i, j = np.unravel_index(int(np.argmax(blocks)), blocks.shape)
-            shift = np.array([edges_x[max(i, 0)], edges_y[max(j, 0)]])
-            close = np.abs(offsets - shift).max(axis=1) <= config.vote_bin_pix
-            shift = np.median(offsets[close], axis=0) if close.any() else shift
             best_score, best = score, (expected - center) @ turn.T + center + shift
     if best_score < config.min_votes:
         raise _failure("the stars agree on no offset", found.shape[0], expected.shape[0], votes=best_score)
     return best
+
+
+def _best_offset(ours: Float64, theirs: Float64, reach: float, bin_pix: float) -> tuple[int, Float64]:
+    """Pairs that agree on one offset within two bins, and that offset [pixel]."""
+    dx, dy = (np.subtract.outer(ours[:, i], theirs[:, i]).ravel() for i in (0, 1))
+    near = np.flatnonzero((np.abs(dx) < reach) & (np.abs(dy) < reach))
+    if near.size == 0:
+        return 0, np.zeros(2)
+    dx, dy = dx[near], dy[near]
+    n_bins = int(2 * reach / bin_pix) + 1
+    cell = ((dy + reach) / bin_pix).astype(np.int64) * n_bins + ((dx + reach) / bin_pix).astype(np.int64)
+    votes = np.bincount(cell, minlength=n_bins * n_bins)[: n_bins * n_bins].reshape(n_bins, n_bins)
+    blocks = votes[:-1, :-1] + votes[1:, :-1] + votes[:-1, 1:] + votes[1:, 1:]
+    j, i = np.unravel_index(int(np.argmax(blocks)), blocks.shape)
+    corner_x, corner_y = (i + 1) * bin_pix - reach, (j + 1) * bin_pix - reach
+    close = (np.abs(dx - corner_x) <= bin_pix) & (np.abs(dy - corner_y) <= bin_pix)
+    return int(blocks.max()), np.array([np.median(dx[close]), np.median(dy[close])])
 
 
 def _rotation(angle_deg: float) -> Float64:
@@ -204,13 +206,13 @@ class _Solver:
         u, v = ((position - self._predicted.crpix) / self._scale).T
         return np.stack([u**p * v**q for p, q in plane_exponents(order)], axis=-1)
 
-    def _solve(self, rows: Int64, partners: Int64, order: int) -> tuple[Float64, Float64]:
-        """Solution and residuals [mas] over the errors."""
+    def _solve(self, rows: Int64, partners: Int64, order: int) -> Float64:
+        """(n_terms, 2) coefficients [mas], weighted by the errors."""
         error = np.hypot(self._errors_mas[rows], self._reference_mas[partners])
         design = self._design(self._found[rows], order)
         residual = (self._target[partners] - self._plane[rows]) * 3.6e6
         solution = np.linalg.lstsq(design / error[:, None], residual / error[:, None], rcond=None)[0]
-        return solution, (residual - design @ solution) / error[:, None]
+        return np.asarray(solution, np.float64)
 
     def fit(self, rows: Int64, partners: Int64, config: AstrometryConfig) -> tuple[NDArray[np.bool_], int]:
         """Fit with clipping; returns which pairs were kept and the order."""
@@ -220,7 +222,7 @@ class _Solver:
             order = config.max_order
             while order > 1 and keep.sum() < config.stars_per_term * (order + 1) * (order + 2) // 2:
                 order -= 1
-            solution, _ = self._solve(rows[keep], partners[keep], order)
+            solution = self._solve(rows[keep], partners[keep], order)
             self._solution, self._order = solution, order
             pull = np.hypot(*self._pulls(rows, partners).T)
             # 1.18 is the median of two axes' length, in sigma
@@ -256,7 +258,7 @@ class _Solver:
             test, train = fold == k, fold != k
             if train.sum() < (order + 1) * (order + 2) // 2 + 1 or not test.any():
                 return float("nan")
-            solution, _ = self._solve(rows[train], partners[train], order)
+            solution = self._solve(rows[train], partners[train], order)
             shift = (self._target[partners[test]] - self._plane[rows[test]]) * 3.6e6
             residual[test] = shift - self._design(self._found[rows[test]], order) @ solution
         good = residual[error <= np.median(error)]

@@ -64,12 +64,11 @@ def find_cosmic_rays(frame: Frame, fwhm_pix: float, workspace: Workspace, config
     x: Int32 = workspace.array("cosmic_rays.x", (_CAPACITY,), np.int32)  # type: ignore[assignment]
     planes = (frame.image, frame.variance, frame.mask)
     least = config.min_snr * 0.8 * float(np.sqrt(np.percentile(frame.variance[::37, ::31], 10)))
-    skip = np.uint16(_SKIP | Mask.CR)
     error = config.ratio_error
     n = 0
     for _ in range(config.n_passes):
         n_seed = n + find_sharp_pixels(
-            *planes, skip, least, config.min_snr, axis, diagonal, error, config.min_sharpness, y[n:], x[n:]
+            *planes, _SKIP, least, config.min_snr, axis, diagonal, error, config.min_sharpness, y[n:], x[n:]
         )
         if n_seed == n:
             break

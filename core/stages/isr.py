@@ -1,5 +1,6 @@
 """Instrument signature removal: segments in ADU to one detector in electrons."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,8 @@ from core.camera import Amplifier, Detector
 from core.contracts.bundle import Calibrations
 from core.contracts.exposure import Frame, RawExposure
 from core.errors import Outcome, RejectedInputError, UnusableDataError
-from core.flags import MASK_DTYPE, Mask
-from core.kernels.isr import (
-    assemble,
-    calibrate_pixels,
-    column_levels,
-    correct_crosstalk,
-    grow_saturation,
-    row_levels,
-)
+from core.flags import MASK_DTYPE
+from core.kernels.isr import calibrate_segments, column_levels, grow_saturation, row_levels
 from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
@@ -37,7 +31,7 @@ class IsrConfig:
     """Overscan values this many read noises from the amplifier's median are left out; a third of it around the row."""
     column_smoothing_pix: int = 33
     """Running mean of the parallel overscan over columns: what single columns add is in the bias already."""
-    crosstalk_threshold_adu: float = 500.0
+    crosstalk_threshold_adu: float = 1000.0
     """Pixels this far above the amplifier's sky have their ghosts taken off."""
     crosstalk_min_ghost_adu: float = 2.0
     """Ghosts of saturated pixels beyond this set CROSSTALK."""
@@ -65,30 +59,58 @@ def isr(
     """
     _check_shapes(raw, calibrations, detector)
     frame = _new_frame(detector.shape, workspace)
-    frame.mask.fill(0)
-    is_dead = np.array([_is_dead(s, a) for s, a in zip(raw.segments, detector.amplifiers, strict=True)])
-    if is_dead.mean() > config.max_dead_fraction:
-        raise UnusableDataError("no signal in the raw", outcome=Outcome.BAD_RAW, n_dead=int(is_dead.sum()))
-    for index, amplifier in enumerate(detector.amplifiers):
-        _assemble(raw.segments[index], amplifier, index, calibrations, frame.image, config)
-    _correct_crosstalk(frame, detector, calibrations, ~is_dead, config)
-    n_saturated = 0
-    for index, amplifier in enumerate(detector.amplifiers):
-        n = _calibrate(frame, amplifier, index, calibrations, raw.visit_info.exposure_time_s, config)
-        box = amplifier.bbox
-        if n > config.max_dead_fraction * (box[1] - box[0]) * (box[3] - box[2]):
-            is_dead[index] = True
-        elif not is_dead[index]:
-            n_saturated += n
-        if is_dead[index]:
-            _blank(frame, amplifier)
-    if is_dead.mean() > config.max_dead_fraction:
-        raise UnusableDataError("the raw is saturated or empty", outcome=Outcome.BAD_RAW, n_dead=int(is_dead.sum()))
-    if n_saturated:
-        capacity = 1 << max(int(frame.mask.size * 0.02), 2 * n_saturated).bit_length()
+    levels = [_overscan(s, a, i, calibrations, config) for i, (s, a) in enumerate(_pairs(raw, detector))]
+    samples = [_sample(segment, amplifier) for segment, amplifier in _pairs(raw, detector)]
+    sky = np.array([np.median(s) - np.median(level) for s, (level, _) in zip(samples, levels, strict=True)], np.float32)
+    # constant: disconnected or blanked; at the top of its range: nothing to be seen
+    is_usable = np.array([s.min() < s.max() for s in samples]) & (sky < calibrations.saturation)
+    _check_usable(is_usable, config)
+    n_saturated = np.zeros(is_usable.size, np.int64)
+    amplifiers = detector.amplifiers
+    calibrate_segments(
+        raw.segments,
+        np.stack([rows for rows, _ in levels]),
+        np.stack([columns for _, columns in levels]),
+        np.array([a.data for a in amplifiers]),
+        np.array([a.bbox for a in amplifiers]),
+        np.array([(a.flip_x, a.flip_y) for a in amplifiers]),
+        is_usable,
+        sky,
+        *_parameters(calibrations, config),
+        calibrations.crosstalk,
+        np.array([config.crosstalk_threshold_adu, config.crosstalk_min_ghost_adu]),
+        raw.visit_info.exposure_time_s,
+        calibrations.bias,
+        calibrations.dark,
+        calibrations.flat,
+        calibrations.defects,
+        frame.image,
+        frame.variance,
+        frame.mask,
+        n_saturated,
+    )
+    if n_saturated.any():
+        _check_usable(n_saturated < config.max_dead_fraction * frame.mask.size / is_usable.size, config)
+        capacity = 1 << max(int(frame.mask.size * 0.02), 2 * int(n_saturated.sum())).bit_length()
         found = workspace.array("isr.saturated", (capacity,), np.int64)
         grow_saturation(frame.mask, found, config.saturation_grow_y_pix, config.saturation_grow_x_pix)  # type: ignore[arg-type]
     return frame
+
+
+def _pairs(raw: RawExposure, detector: Detector) -> Iterator[tuple[NDArray[np.int32], Amplifier]]:
+    return zip(raw.segments, detector.amplifiers, strict=True)
+
+
+def _sample(segment: NDArray[np.int32], amplifier: Amplifier) -> NDArray[np.int32]:
+    """Every 32nd row and 8th column of a segment's data."""
+    y0, y1, x0, x1 = amplifier.data
+    return segment[y0:y1:32, x0:x1:8]
+
+
+def _check_usable(is_usable: NDArray[np.bool_], config: IsrConfig) -> None:
+    if 1 - is_usable.mean() > config.max_dead_fraction:
+        n_dead = int(np.count_nonzero(~is_usable))
+        raise UnusableDataError("the raw is empty or saturated", outcome=Outcome.BAD_RAW, n_dead=n_dead)
 
 
 def _new_frame(shape: tuple[int, int], workspace: Workspace) -> Frame:
@@ -113,22 +135,10 @@ def _check_shapes(raw: RawExposure, calibrations: Calibrations, detector: Detect
         raise RejectedInputError("too many linearity terms", code="bad_array", n=calibrations.linearity.shape[1])
 
 
-def _is_dead(segment: NDArray[np.int32], amplifier: Amplifier) -> bool:
-    """Whether a segment's data are constant: a disconnected or blanked amplifier. Looks at every 16th row."""
-    y0, y1, x0, x1 = amplifier.data
-    sample = segment[y0:y1:16, x0:x1]
-    low, high = np.percentile(sample[:, ::8], (5, 95))
-    return bool(low == high)
-
-
-def _assemble(
-    segment: NDArray[np.int32],
-    amplifier: Amplifier,
-    index: int,
-    calibrations: Calibrations,
-    image: Float32,
-    config: IsrConfig,
-) -> None:
+def _overscan(
+    segment: NDArray[np.int32], amplifier: Amplifier, index: int, calibrations: Calibrations, config: IsrConfig
+) -> tuple[Float32, Float32]:
+    """Levels of the raw rows and of the data's columns [ADU]."""
     _, _, x0, x1 = amplifier.serial_overscan
     x0 += config.skip_serial_pix
     clip = config.overscan_clip_sigma * float(calibrations.read_noise[index] / calibrations.gain[index])
@@ -140,11 +150,7 @@ def _assemble(
         box = np.array([py0 + config.skip_parallel_pix, py1, px0, px1])
         column_levels(segment, box, rows, clip, columns)
         columns = _running_mean(columns, config.column_smoothing_pix)
-    y0, y1, bx0, bx1 = amplifier.bbox
-    box = np.array(amplifier.data)
-    part = image[y0:y1, bx0:bx1]
-    bias = calibrations.bias[y0:y1, bx0:bx1]
-    assemble(segment, box, rows, columns, bias, part, amplifier.flip_x, amplifier.flip_y)
+    return rows, columns
 
 
 def _running_mean(values: Float32, width: int) -> Float32:
@@ -157,57 +163,16 @@ def _running_mean(values: Float32, width: int) -> Float32:
     return np.asarray((sums[high] - sums[low]) / (high - low), np.float32)
 
 
-def _correct_crosstalk(
-    frame: Frame, detector: Detector, calibrations: Calibrations, is_usable: NDArray[np.bool_], config: IsrConfig
-) -> None:
-    if not calibrations.crosstalk.any():
-        return
-    boxes = np.array([a.bbox for a in detector.amplifiers], np.int64)
-    flips = np.array([(a.flip_x, a.flip_y) for a in detector.amplifiers])
-    # the sky's own crosstalk is a constant that the background takes
-    sky = np.array([np.median(frame.image[y0:y1:32, x0:x1:8]) for y0, y1, x0, x1 in boxes], np.float32)
-    correct_crosstalk(
-        frame.image,
-        frame.mask,
-        boxes,
-        flips,
-        calibrations.crosstalk,
-        sky,
-        calibrations.saturation,
-        config.crosstalk_threshold_adu,
-        config.crosstalk_min_ghost_adu,
-        is_usable,
+def _parameters(calibrations: Calibrations, config: IsrConfig) -> tuple[Float32, Float32]:
+    """(n_amp, 5) and (n_amp, 4) as :func:`calibrate_segments` takes them."""
+    saturation = calibrations.saturation
+    columns = (
+        calibrations.gain,
+        calibrations.read_noise**2,
+        saturation,
+        config.suspect_fraction * saturation,
+        np.full_like(saturation, config.min_flat),
     )
-
-
-def _calibrate(
-    frame: Frame, amplifier: Amplifier, index: int, calibrations: Calibrations, dark_s: float, config: IsrConfig
-) -> int:
-    """Number of saturated pixels in the amplifier."""
-    y0, y1, x0, x1 = amplifier.bbox
-    box = np.s_[y0:y1, x0:x1]
-    saturation = calibrations.saturation[index]
-    parameters = np.array(
-        [
-            calibrations.gain[index],
-            calibrations.read_noise[index] ** 2,
-            saturation,
-            config.suspect_fraction * saturation,
-            dark_s,
-            config.min_flat,
-        ],
-        np.float32,
-    )
-    linearity = np.zeros(_MAX_LINEARITY_TERMS, np.float32)
-    linearity[: calibrations.linearity.shape[1]] = calibrations.linearity[index]
-    planes = (frame.image[box], frame.variance[box], frame.mask[box])
-    constants = (calibrations.dark[box], calibrations.flat[box], calibrations.defects[box])
-    return calibrate_pixels(*planes, *constants, parameters, linearity)
-
-
-def _blank(frame: Frame, amplifier: Amplifier) -> None:
-    y0, y1, x0, x1 = amplifier.bbox
-    box = np.s_[y0:y1, x0:x1]
-    frame.image[box] = 0
-    frame.variance[box] = 1
-    frame.mask[box] = Mask.BAD | Mask.NODATA
+    linearity = np.zeros((saturation.size, _MAX_LINEARITY_TERMS), np.float32)
+    linearity[:, : calibrations.linearity.shape[1]] = calibrations.linearity
+    return np.stack(columns, axis=-1).astype(np.float32), linearity

@@ -115,10 +115,10 @@ def _clipped_fit(
     keep = np.abs(magnitude - np.median(magnitude)) < 0.5
     scatter = 0.0
     solution = np.zeros(design.shape[1])
-    covariance = np.eye(design.shape[1])
+    covariance: Float64 = np.eye(design.shape[1])
     for _ in range(6):
         weight = keep / error**2
-        covariance = np.linalg.pinv(design.T @ (design * weight[:, None]))
+        covariance = np.asarray(np.linalg.pinv(design.T @ (design * weight[:, None])), np.float64)
         solution = covariance @ (design.T @ (weight * magnitude))
         residual = magnitude - design @ solution
         scatter = float(1.4826 * np.median(np.abs(residual[keep])))
