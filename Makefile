@@ -46,3 +46,6 @@ kafka:  ## start a real single-node Apache Kafka (needs java and, once, mvn); th
 
 kafka-stop:  ## stop it
 	@$(PYTHON) tests/support/kafka/broker.py stop --folder $(VAR)/kafka
+
+demo: setup  ## the main job at full size: simulate, stream, count, time, compare with truth (REPORT=FILE KEEP=1 KAFKA=host:port)
+	@$(BIN)/sub60 demo --folder $(VAR)/demo $(if $(REPORT),--report $(REPORT)) $(if $(KEEP),--keep) $(if $(KAFKA),--kafka $(KAFKA))

@@ -1,0 +1,122 @@
+"""Detector-visits of a dataset computed once more, without service or history, and compared with their truth."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.evaluate import DetectorQuality, evaluate
+from benchmarks.quality.products import Products
+from benchmarks.quality.truth import read_truth
+from core.errors import UnusableDataError
+from service.settings import read_settings, use_compiled_cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rerun:
+    """One detector-visit's quality and the ids of its DIASources; ``quality`` None where it gave no difference."""
+
+    visit: int
+    detector: int
+    outcome: str
+    quality: DetectorQuality | None
+    dia_source_ids: NDArray[np.int64]
+
+
+def evaluate_dataset(dataset: Path, events: Sequence[dict[str, Any]], n_processes: int = 2) -> Iterator[Rerun]:
+    """Rerun the readout events' raws, a detector after the other; results come as they are made."""
+    by_detector: dict[int, list[dict[str, Any]]] = {}
+    for event in events:
+        by_detector.setdefault(event["detector"], []).append(event)
+    n_processes = min(n_processes, len(by_detector))
+    if n_processes <= 1:
+        for group in by_detector.values():
+            yield from evaluate_events(dataset, group)
+        return
+    with ProcessPoolExecutor(n_processes, get_context("spawn")) as pool:
+        for future in [pool.submit(evaluate_events, dataset, group) for group in by_detector.values()]:
+            yield from future.result()
+
+
+def evaluate_events(dataset: Path, events: Sequence[dict[str, Any]]) -> list[Rerun]:
+    """The same in this process."""
+    use_compiled_cache(read_settings())
+    # imported after the compiler's cache is known
+    from core.config import PipelineConfig
+    from core.pipeline import Pipeline
+    from core.stopwatch import Clock
+    from service.storage.datastore import Datastore
+
+    datastore = Datastore(dataset)
+    clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
+    pipeline = Pipeline(datastore.camera, PipelineConfig(release=datastore.info.release), clock)
+    return [_rerun(dataset, datastore, pipeline, event) for event in events]
+
+
+def _rerun(dataset: Path, datastore: Any, pipeline: Any, event: dict[str, Any]) -> Rerun:
+    from core.workspace import Workspace
+    from service.storage.bundle import load_bundle
+    from service.storage.memory import MemoryCache
+    from service.storage.raw import RawLimits, read_raw
+    from service.storage.recipe import BundleKey
+
+    visit, detector = event["visit"], event["detector"]
+    raw = read_raw(event["uri"], datastore.camera, RawLimits(root=dataset), pipeline.workspace)
+    info = raw.visit_info
+    key = BundleKey(
+        instrument=info.instrument,
+        group=info.group,
+        detector=detector,
+        band=info.band,
+        mjd_tai=info.midpoint_mjd_tai,
+        ra_deg=info.ra_deg,
+        dec_deg=info.dec_deg,
+        rot_sky_deg=info.rot_sky_deg,
+        visit=visit,
+    )
+    bundle = load_bundle(key, MemoryCache(1 << 20), None, datastore, None, Workspace())
+    try:
+        first = pipeline.measure(raw, bundle, lambda: None, lambda: 60.0, info.midpoint_mjd_tai)
+    except UnusableDataError as error:
+        none = np.zeros(0, np.int64)
+        return Rerun(visit=visit, detector=detector, outcome=error.outcome.value, quality=None, dia_source_ids=none)
+    return _compare(dataset, first, visit, detector)
+
+
+def _compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
+    done = first.subtraction
+    if done is None:
+        none = np.zeros(0, np.int64)
+        return Rerun(visit=visit, detector=detector, outcome=first.outcome.value, quality=None, dia_source_ids=none)
+    products = Products(
+        visit=visit,
+        detector=detector,
+        band=first.exposure.visit_info.band,
+        difference=done.difference.frame,
+        psf=done.difference.psf,
+        dia_sources=done.sources,
+        sources=first.sources,
+        pixel_scale_arcsec=first.exposure.wcs.pixel_scale_arcsec,
+    )
+    truth = read_truth(dataset / "truth" / f"{visit}_{detector:03d}.fits")
+    return Rerun(
+        visit=visit,
+        detector=detector,
+        outcome=first.outcome.value,
+        quality=evaluate(products, truth, seed=visit % 1_000_003),
+        dia_source_ids=done.sources["diaSourceId"].astype(np.int64),
+    )
+
+
+def simulation(dataset: Path) -> dict[str, Any]:
+    """What a simulated dataset says of its making; empty for another."""
+    described: dict[str, Any] = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = described.get("simulation", {})
+    return found
