@@ -29,14 +29,16 @@ from core.stages.pointing import predict_wcs
 _BIAS_ADU = 1000.0
 _SKY_E = 800.0
 _SIGMA_PIX = 2.0
-_NJY_PER_E = 10.0
+NJY_PER_ELECTRON = 10.0
 _HALF = 12
 
 Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scene:
+class Scene:
+    """Stars of the made-up visit [pixel], [e-]; the new ones are not in the template."""
+
     x: Float64
     y: Float64
     flux_e: Float64
@@ -45,11 +47,18 @@ class _Scene:
 
 def warm_up(pipeline: Pipeline, detector: int | None = None) -> DetectorResult:
     """Run one made-up visit of ``detector`` (default: the camera's first) through both halves."""
-    chosen = pipeline.camera.detectors[detector if detector is not None else min(pipeline.camera.detectors)]
+    raw, bundle, _ = made_up_visit(pipeline.camera, detector)
+    first = pipeline.measure(raw, bundle, tail=lambda: None, remaining_s=lambda: 60.0, time_processed_mjd_tai=60000.001)
+    return pipeline.finish(first)
+
+
+def made_up_visit(camera: Camera, detector: int | None = None) -> tuple[RawExposure, Bundle, Scene]:
+    """Raw and bundle of a visit that needs no file, and the stars that were drawn."""
+    chosen = camera.detectors[detector if detector is not None else min(camera.detectors)]
     rng = np.random.default_rng(60)
     scene = _scene(chosen.shape, rng)
     info = VisitInfo(
-        instrument=pipeline.camera.instrument,
+        instrument=camera.instrument,
         group="warm-up",
         visit=2000010100001,
         detector=chosen.detector,
@@ -62,22 +71,15 @@ def warm_up(pipeline: Pipeline, detector: int | None = None) -> DetectorResult:
         rot_sky_deg=0.0,
     )
     raw = RawExposure(visit_info=info, segments=_segments(chosen, scene, rng))
-    first = pipeline.measure(
-        raw,
-        _bundle(pipeline.camera, chosen, scene, info, rng),
-        tail=lambda: None,
-        remaining_s=lambda: 60.0,
-        time_processed_mjd_tai=60000.001,
-    )
-    return pipeline.finish(first)
+    return raw, _bundle(camera, chosen, scene, info, rng), scene
 
 
-def _scene(shape: tuple[int, int], rng: np.random.Generator) -> _Scene:
+def _scene(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     """Stars on a jittered grid, one in twenty of them new."""
     step = max(min(shape) // 16, 36)
     y, x = np.mgrid[step // 2 : shape[0] - step // 2 + 1 : step, step // 2 : shape[1] - step // 2 + 1 : step]
     n = x.size
-    return _Scene(
+    return Scene(
         x=x.ravel() + rng.uniform(-8, 8, n),
         y=y.ravel() + rng.uniform(-8, 8, n),
         flux_e=10 ** rng.uniform(4.0, 5.0, n),
@@ -98,7 +100,7 @@ def _add_stars(image: Float64, x: Float64, y: Float64, flux: Float64) -> None:
         image[row - _HALF : row + _HALF + 1, column - _HALF : column + _HALF + 1] += stamp
 
 
-def _segments(detector: Detector, scene: _Scene, rng: np.random.Generator) -> NDArray[np.int32]:
+def _segments(detector: Detector, scene: Scene, rng: np.random.Generator) -> NDArray[np.int32]:
     image = np.full(detector.shape, _SKY_E)
     _add_stars(image, scene.x, scene.y, scene.flux_e)
     image += np.sqrt(image) * rng.standard_normal(image.shape)
@@ -113,7 +115,7 @@ def _segments(detector: Detector, scene: _Scene, rng: np.random.Generator) -> ND
     return np.rint(segments).astype(np.int32)
 
 
-def _bundle(camera: Camera, detector: Detector, scene: _Scene, info: VisitInfo, rng: np.random.Generator) -> Bundle:
+def _bundle(camera: Camera, detector: Detector, scene: Scene, info: VisitInfo, rng: np.random.Generator) -> Bundle:
     wcs = predict_wcs(camera, detector.detector, info.ra_deg, info.dec_deg, info.rot_sky_deg)
     ra, dec = wcs.pixel_to_sky(scene.x, scene.y)
     stars = np.zeros(scene.x.size, REFERENCE_STAR)
@@ -122,7 +124,7 @@ def _bundle(camera: Camera, detector: Detector, scene: _Scene, info: VisitInfo, 
     stars["epochMjdTai"] = info.midpoint_mjd_tai
     redness = rng.uniform(0.0, 0.3, scene.x.size)
     for number, band in enumerate(BANDS, start=-BANDS.index(info.band)):
-        stars[f"{band}_flux"] = scene.flux_e * _NJY_PER_E * 10 ** (redness * number)
+        stars[f"{band}_flux"] = scene.flux_e * NJY_PER_ELECTRON * 10 ** (redness * number)
         stars[f"{band}_fluxErr"] = stars[f"{band}_flux"] * 0.01
     return Bundle(
         calibrations=_calibrations(detector),
@@ -153,15 +155,15 @@ def _calibrations(detector: Detector) -> Calibrations:
 
 
 def _template(
-    shape: tuple[int, int], header: dict[str, float | str | int], scene: _Scene, rng: np.random.Generator
+    shape: tuple[int, int], header: dict[str, float | str | int], scene: Scene, rng: np.random.Generator
 ) -> Template:
     """The scene without its new stars, on the detector's own grid padded by 250 pixels."""
     pad, cell = 250, 256
     padded = (shape[0] + 2 * pad, shape[1] + 2 * pad)
     image = np.zeros(padded)
     old = ~scene.is_new
-    _add_stars(image, scene.x[old] + pad, scene.y[old] + pad, scene.flux_e[old] * _NJY_PER_E)
-    sigma = np.sqrt(_SKY_E) * _NJY_PER_E / 4
+    _add_stars(image, scene.x[old] + pad, scene.y[old] + pad, scene.flux_e[old] * NJY_PER_ELECTRON)
+    sigma = np.sqrt(_SKY_E) * NJY_PER_ELECTRON / 4
     image += sigma * rng.standard_normal(padded)
     wcs = Wcs.from_header(header | {"CRPIX1": float(header["CRPIX1"]) + pad, "CRPIX2": float(header["CRPIX2"]) + pad})
     axis = np.arange(-_HALF, _HALF + 1)
