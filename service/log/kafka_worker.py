@@ -105,8 +105,8 @@ class KafkaWorkerLog:
         found: list[Any] = []
         try:
             found = consume(self._consumer, timeout_s, READ_AHEAD)
-        except KafkaException as error:
-            self._on_error(error_of(error))
+        except KafkaException as failure:
+            self._on_error(error_of(failure))
         messages: list[Message] = []
         for item in found:
             if (error := item.error()) is not None:

@@ -62,11 +62,16 @@ local function set_lease(leases, p, slot, epoch, till)
 end
 """
 
-APPEND: Final = _COMMON + "append_all(1)\n"
+_APPENDS: Final = "#!lua\n" + _COMMON
+"""Refused as a whole, before it starts, when the server's memory is full."""
+_MANAGES: Final = "#!lua flags=allow-oom\n" + _COMMON
+"""Works when memory is full: else neither leases nor sinks could move on, nothing be trimmed, and it stay full."""
+
+APPEND: Final = _APPENDS + "append_all(1)\n"
 """ARGV: topic, partition, key, value, headers, … : append without any condition."""
 
 JOIN: Final = (
-    _COMMON
+    _MANAGES
     + """
 local members, leases = KEYS[1], KEYS[2]
 local slot, incarnation, ttl, n = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -80,7 +85,7 @@ end
 """KEYS members, leases; ARGV slot, incarnation, ttl_ms, partitions: take the slot and fence its former process."""
 
 HEARTBEAT: Final = (
-    _COMMON
+    _MANAGES
     + """
 local members, leases = KEYS[1], KEYS[2]
 local slot, incarnation, ttl, n = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -138,7 +143,7 @@ Returns ``taken``, or ``ok``, the fair share of partitions, and partition, epoch
 """
 
 COMMIT: Final = (
-    _COMMON
+    _APPENDS
     + """
 local members, leases, offsets, checkpoints = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local slot, incarnation, p, epoch = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -157,7 +162,7 @@ return 'ok'
 """KEYS members, leases, offsets, checkpoints; ARGV slot, incarnation, partition, epoch, offset, checkpoint, records."""
 
 RETAKE: Final = (
-    _COMMON
+    _MANAGES
     + """
 local members, leases, checkpoints = KEYS[1], KEYS[2], KEYS[3]
 local slot, incarnation, p, epoch = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -172,7 +177,7 @@ return {'ok', string.format('%.0f', epoch + 1), stored}
 """Raise the epoch of a lease of ours, so that a commit still on its way cannot happen any more; read the checkpoint."""
 
 RELEASE: Final = (
-    _COMMON
+    _MANAGES
     + """
 local leases, slot = KEYS[1], tonumber(ARGV[1])
 for i = 2, #ARGV, 2 do
@@ -184,15 +189,20 @@ end
 """KEYS leases; ARGV slot, then partition, epoch, …: free these leases."""
 
 LEAVE: Final = (
-    _COMMON
+    _MANAGES
     + """
 if incarnation_of(KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
 """
 )
 """KEYS members; ARGV slot, incarnation."""
 
-TRIM: Final = """
-local prefix, name, keep, limit = 'sub60:log:', ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+STORE_OFFSETS: Final = _MANAGES + "redis.call('HSET', KEYS[1], unpack(ARGV))\n"
+"""KEYS offsets; ARGV partition, offset, …."""
+
+TRIM: Final = (
+    _MANAGES
+    + """
+local name, keep, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local stream = prefix .. 'stream:' .. name
 local function number(hash) return tonumber(redis.call('HGET', prefix .. hash, name) or '0') end
 local function total_at(offset)
@@ -217,4 +227,5 @@ redis.call('HSET', prefix .. 'begins', name, string.format('%.0f', low))
 redis.call('HSET', prefix .. 'trimmed', name, string.format('%.0f', dropped))
 return string.format('%.0f', dropped - trimmed)
 """
+)
 """ARGV name, bytes to keep, first offset that must stay: drop the oldest entries; returns bytes dropped."""

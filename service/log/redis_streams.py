@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self
 
 from core.errors import ConfigurationError
 from service.log.contract import Message, Record
-from service.log.redis_scripts import APPEND, TRIM
+from service.log.redis_scripts import APPEND, STORE_OFFSETS, TRIM
 from service.log.redis_wire import Topics, connect, decode_entries, key, read_streams, unavailable
 from service.log.redis_worker import RedisWorkerLog
 
@@ -151,6 +151,7 @@ class RedisReader:
         self._topic = topic
         self._partitions = partitions
         self._name = name
+        self._store = self._client.register_script(STORE_OFFSETS)
         stored = self.committed() if name else {}
         first = {p: bounds[start == "latest"] for p, bounds in self.bounds().items()}
         self._positions = first | stored
@@ -176,9 +177,9 @@ class RedisReader:
         stored = self._positions if offsets is None else offsets
         if stored:
             with unavailable("store offsets"):
-                self._client.hset(
-                    key("offsets", self._name, self._topic),
-                    mapping={str(partition): str(offset) for partition, offset in stored.items()},
+                self._store(
+                    keys=[key("offsets", self._name, self._topic)],
+                    args=[number for partition_offset in stored.items() for number in partition_offset],
                 )
 
     def committed(self) -> dict[int, int]:

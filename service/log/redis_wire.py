@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import msgpack
 import redis
+import redis.connection
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -16,9 +17,12 @@ from service.log.redis_scripts import PREFIX
 
 Client: TypeAlias = Any
 """A ``redis.Redis``; its replies are untyped bytes in any case."""
-_errors: Any = redis.exceptions
+_errors: Any = redis.exceptions  # both modules: the stubs are of an older version
+_connection: Any = redis.connection
 LOST_REPLY: Final = (_errors.ConnectionError, _errors.TimeoutError, OSError)
 """Errors after which it is not known whether the server did what was asked."""
+PACK_BYTES: Final = 6000
+"""Values longer than this are sent as they are."""
 MAX_BLOCK_S: Final = 2.0
 """Longest wait in one blocking read, well below the reply's time-out."""
 
@@ -26,8 +30,15 @@ MAX_BLOCK_S: Final = 2.0
 def connect(url: str, timeout_s: float) -> Client:
     """Client that never sends a command twice on its own: by default redis-py does, after a lost reply."""
     make: Any = redis.Redis.from_url
+    encoder = _connection.Encoder(encoding="utf-8", encoding_errors="strict", decode_responses=False)
     return make(
-        url, protocol=2, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
+        url,
+        protocol=2,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        # hiredis' own packer would copy every value once more; its parser is used where it is installed
+        command_packer=_connection.PythonRespSerializer(PACK_BYTES, encoder.encode),
     )
 
 

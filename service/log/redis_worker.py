@@ -176,9 +176,9 @@ class RedisWorkerLog:
         """
         give_up_s = time.monotonic() + self._resolve_s
         while True:
-            self._client.connection_pool.disconnect()
             try:
                 with self._lock, unavailable("ask for the outcome of a commit"):
+                    self._client.connection_pool.disconnect()
                     status, *rest = self._retake(partition, tenure.fence)
                 break
             except LogUnavailable:

@@ -7,6 +7,7 @@ import pytest
 
 from core.errors import ConfigurationError
 from service.log import Checkpoint, Fenced, IdentityTaken, LogUnavailable, Record
+from service.log.contract import MAX_STATE_BYTES, RECENT_KEPT
 from tests.support.log_harness import PARTITIONS, Harness, expected, poll_until, read_until, wait_until
 from tests.support.log_worker import RECORDS, after, outputs
 
@@ -78,6 +79,20 @@ def test_commit_stores_checkpoint_and_records_together(harness: Harness) -> None
     assert not kept.has(2025_0101_00007, 95)
     again.close()
     reader.close()
+
+
+def test_largest_checkpoint_survives_in_every_log(harness: Harness) -> None:
+    harness.append_jobs(1)
+    worker = harness.join()
+    first = poll_until(worker, PARTITIONS)[0]
+    recent = tuple((2099_1231_99999, 250) for _ in range(RECENT_KEPT))
+    largest = Checkpoint(recent=recent, state=bytes(range(250)) * (MAX_STATE_BYTES // 250)).advance(first)
+    worker.commit(first.partition, largest, [])
+    worker.close()
+    again = harness.join()
+    wait_until(lambda: again.poll(0.1) is not None and first.partition in again.assignment())
+    assert again.checkpoint(first.partition) == largest
+    again.close()
 
 
 @pytest.mark.parametrize("mode", ["die_in_commit", "die_after_commit"])

@@ -62,11 +62,11 @@ class Harness:
         server = Path(self.url.removeprefix("unix://"))
         with LossyProxy(self.folder / f"{uuid.uuid4().hex[:6]}.sock", server) as proxy:
             log = open_log(proxy.url)
-            worker = log.join(GROUP, self.work, 0)
-            marker = worker._scripts[COMMIT].sha.encode()
-            yield worker, lambda before: proxy.arm("lose_request" if before else "lose_reply", marker)
+            member: Any = log.join(GROUP, self.work, 0)
+            marker = member._scripts[COMMIT].sha.encode()
+            yield member, lambda before: proxy.arm("lose_request" if before else "lose_reply", marker)
             assert proxy.struck.is_set()
-            worker.close()
+            member.close()
 
     def process(self, slot: int, mode: str = "normal") -> "WorkerProcess":
         """A worker as a process of its own."""
