@@ -1,7 +1,8 @@
 """How a process of the service gets bundles: its memory, the cache server, the store and the APDB put together."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -9,7 +10,6 @@ from core.contracts.bundle import Bundle, BundlePart, History, PartSource
 from core.errors import TransientError
 from service.clock import SystemClock
 from service.settings import Settings
-from service.storage.apdb import ApdbStore
 from service.storage.bundle import PackedBundle, load_packed
 from service.storage.cache import Cache, connect
 from service.storage.datastore import Datastore
@@ -17,7 +17,10 @@ from service.storage.history import HistoryStore
 from service.storage.memory import MemoryCache
 from service.storage.recipe import BundleKey, PartKind
 
-CACHE_TIMEOUT_S = 2.0
+if TYPE_CHECKING:
+    from service.storage.apdb import ApdbStore
+
+CACHE_TIMEOUT_S: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -38,7 +41,10 @@ class BundleLoader:
         """Connect to what the settings name; servers may come up later."""
         datastore = Datastore(settings.dataset)
         camera = datastore.camera
-        apdb = open_apdb(settings)
+        config = apdb_config(settings)
+        if config is None:
+            log.warning("no_apdb", dataset=str(settings.dataset))
+        apdb = cast("ApdbStore", LazyApdb(config)) if config is not None else None
         now_s = SystemClock().tai_s
         if not settings.cache_url:
             history = HistoryStore(None, apdb, camera, now_s)
@@ -90,12 +96,30 @@ class BundleLoader:
         return self.bounded_history.read_tail(self.bounded_history.cells(key))
 
 
-def open_apdb(settings: Settings) -> ApdbStore | None:
-    """The APDB of the settings or of the dataset; None where there is none."""
+class LazyApdb:
+    """An APDB opened when it is first asked: its packages take seconds to import, and a warm cache needs none of it."""
+
+    def __init__(self, config: str) -> None:
+        self._config = config
+        self._store: ApdbStore | None = None
+
+    def read_region(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd_tai: float) -> History:
+        """As :meth:`ApdbStore.read_region`."""
+        if self._store is None:
+            self._store = open_apdb(self._config)
+        return self._store.read_region(ra_deg, dec_deg, radius_deg, mjd_tai)
+
+
+def open_apdb(config: str) -> "ApdbStore":
+    """Open the APDB of a configuration file."""
+    from service.storage.apdb import ApdbStore
+
+    return ApdbStore(config)
+
+
+def apdb_config(settings: Settings) -> str | None:
+    """Configuration of the APDB, the settings' or the dataset's; None where there is none."""
     if settings.apdb_config:
-        return ApdbStore(settings.apdb_config)
-    path = settings.dataset / "apdb" / "config.yaml"
-    if not path.is_file():
-        log.warning("no_apdb", path=str(path))
-        return None
-    return ApdbStore(str(path))
+        return settings.apdb_config
+    path: Path = settings.dataset / "apdb" / "config.yaml"
+    return str(path) if path.is_file() else None

@@ -4,9 +4,9 @@ A slow or dead sink is lag, never loss, and never delays an alert.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
@@ -18,8 +18,10 @@ from service.clock import Clock
 from service.log.contract import Log, Message, Reader
 from service.metrics import Metrics
 from service.records import Result, unpack
-from service.storage.apdb import ApdbStore
 from service.storage.history import HistoryStore
+
+if TYPE_CHECKING:  # its packages take seconds to import
+    from service.storage.apdb import ApdbStore
 
 HISTORY: Final = "sink-history"
 APDB: Final = "sink-apdb"
@@ -115,7 +117,7 @@ class HistorySink:
 class ApdbSink:
     """Writes results to the APDB; the only one that does."""
 
-    def __init__(self, log_: Log, apdb: ApdbStore, metrics: Metrics) -> None:
+    def __init__(self, log_: Log, apdb: "ApdbStore", metrics: Metrics) -> None:
         self._apdb = apdb
         self._sink = ResultSink(APDB, log_.reader(topics.RESULTS, name=APDB), self._write, metrics)
 
@@ -187,7 +189,7 @@ class FileSink:
 class Trimmer:
     """Keeps topics on Redis below their size; never drops what a sink has not written."""
 
-    def __init__(self, log_: Log, limits: dict[str, tuple[int, tuple[str, ...]]], clock: Clock) -> None:
+    def __init__(self, log_: Log, limits: Mapping[str, tuple[int, tuple[str, ...]]], clock: Clock) -> None:
         self._log = log_
         self._limits = limits
         self._clock = clock

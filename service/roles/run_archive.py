@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from service import topics
-from service.bundle_loader import CACHE_TIMEOUT_S, open_apdb
+from service.bundle_loader import CACHE_TIMEOUT_S, apdb_config, open_apdb
 from service.log import Log
 from service.roles.archive import APDB, FILES, HISTORY, ApdbSink, FileSink, HistorySink, Trimmer
 from service.roles.runner import Process, make_process, open_topics, run_loops, start_http
@@ -54,10 +54,11 @@ def _history_sink(process: Process, opened: Log) -> HistorySink:
 
 
 def _add_apdb(process: Process, opened: Log, loops: dict[str, Callable[[], None]]) -> bool:
-    apdb = open_apdb(process.settings)
-    if apdb is None:
+    config = apdb_config(process.settings)
+    if config is None:
+        log.warning("no_apdb", dataset=str(process.settings.dataset))
         return False
-    loops[APDB] = ApdbSink(opened, apdb, process.metrics).turn
+    loops[APDB] = ApdbSink(opened, open_apdb(config), process.metrics).turn
     return True
 
 

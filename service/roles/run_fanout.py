@@ -15,14 +15,15 @@ POLL_S: Final = 0.5
 class InputLoop:
     """Reads one input topic, appends work, then stores how far it came."""
 
-    def __init__(self, log: Log, topic: str, fan_out: FanOut) -> None:
+    def __init__(self, log: Log, topic: str, fan_out: FanOut, poll_s: float = POLL_S) -> None:
         self._reader = log.reader(topic, name="fanout")
         self._producer = log.producer()
         self._fan_out = fan_out
+        self._poll_s = poll_s
 
     def turn(self) -> None:
         """One round; a crash between append and commit repeats records, which the worker recognizes."""
-        messages = self._reader.poll(POLL_S)
+        messages = self._reader.poll(self._poll_s)
         if not messages:
             return
         self._producer.append([record for message in messages for record in self._fan_out.records(message)])
