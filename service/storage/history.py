@@ -1,7 +1,7 @@
 """Twelve months of history in Redis, per sky cell: a ``base`` read from the APDB, a ``tail`` of what came since."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgpack
 import numpy as np
@@ -12,7 +12,6 @@ from core.camera import Camera
 from core.contracts.bundle import History, PartSource
 from core.contracts.catalogs import Catalog
 from core.errors import TransientError
-from service.storage.apdb import ApdbStore
 from service.storage.recipe import BundleKey
 from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
 from service.storage.tables import empty_history, join_histories, pack_history, unpack_history
@@ -23,6 +22,13 @@ PRUNE_AFTER_S: Final = 900.0
 """A tail entry that a newer base holds is kept this long for workers that still have the older base."""
 MARGIN_DEG: Final = 5 / 3600
 SENTINEL_FIELD: Final = "1"
+
+
+class RegionReader(Protocol):
+    """What is asked of the APDB (``service.storage.apdb``, whose packages take seconds to import)."""
+
+    def read_region(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd_tai: float) -> History:
+        """History of a circle, twelve months before a time."""
 
 
 class HistoryStore:
@@ -38,7 +44,7 @@ class HistoryStore:
     def __init__(
         self,
         client: Any | None,
-        apdb: ApdbStore | None,
+        apdb: RegionReader | None,
         camera: Camera,
         now_s: Callable[[], float],
         namespace: str = "sub60",
