@@ -58,9 +58,9 @@ def combine_variance(
 ) -> None:
     """Variance of the difference, and both put on the science image's flux scale, in one pass.
 
-    ``variance = scale**2 * (plain + factor * smoothed + (fraction * flux)**2)``, ``difference *= scale``. ``smoothed`` is
-    the convolved side's variance after :func:`smooth_variance` along x and is finished along y here; the flux is
-    that of the template's side: ``plain - difference`` where the template was convolved, else ``plain``.
+    ``variance = scale**2 * (plain + factor * smoothed + (fraction * flux)**2)``, ``difference *= scale``.
+    ``smoothed`` is the convolved side's variance after :func:`smooth_variance` along x and is finished along y here;
+    the flux is that of the template's side: ``plain - difference`` where the template was convolved, else ``plain``.
 
     Parameters
     ----------

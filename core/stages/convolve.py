@@ -30,7 +30,7 @@ def subtract_convolved(
 
     By FFT over tiles of 192 or 256 pixels that overlap by the kernels' width. Inside a tile the kernel varies linearly
     with the position of the source pixel (a constant kernel would leave steps of 0.3 % of a star between tiles); the
-    whitening kernel is constant there. Pixels outside the frame count as zero. Cost does not depend on the kernel's width.
+    whitening kernel is constant there. Pixels outside the frame count as zero. The kernel's width costs nothing.
     """
     margin = kernel.half_width + (whitening.half_width if whitening is not None else 0)
     tile = 192 if margin <= 26 else 256
