@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.camera import Camera
 from core.contracts.bundle import History, PartSource
-from core.contracts.catalogs import Catalog
+from core.contracts.catalogs import Catalog, take_rows
 from core.errors import TransientError
 from service.storage.recipe import BundleKey
 from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
@@ -171,7 +171,7 @@ def split_by_cell(rows: History) -> dict[int, History]:
 def _groups(table: Catalog, cells: NDArray[np.int64]) -> dict[int, Catalog]:
     order = np.argsort(cells, kind="stable")
     unique, first = np.unique(cells[order], return_index=True)
-    parts = np.split(table[order], first[1:]) if unique.size else []
+    parts = np.split(take_rows(table, order), first[1:]) if unique.size else []
     return {int(cell): np.ascontiguousarray(part) for cell, part in zip(unique, parts, strict=True)}
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from core.contracts.bundle import History
-from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, Catalog
+from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, Catalog, join_rows, take_rows
 from service.storage.codec import ArrayManifest, array_dtype, pack_array, unpack_array
 
 _DTYPES: Final = (DIA_OBJECT, DIA_SOURCE, DIA_FORCED_SOURCE)
@@ -35,15 +35,15 @@ def join_histories(histories: list[History]) -> History:
         return empty_history()
     return sort_history(
         History(
-            dia_objects=np.concatenate([h.dia_objects for h in histories]),
-            dia_sources=np.concatenate([h.dia_sources for h in histories]),
-            dia_forced_sources=np.concatenate([h.dia_forced_sources for h in histories]),
+            dia_objects=join_rows([h.dia_objects for h in histories]),
+            dia_sources=join_rows([h.dia_sources for h in histories]),
+            dia_forced_sources=join_rows([h.dia_forced_sources for h in histories]),
         )
     )
 
 
 def _sorted(rows: Catalog, time: str) -> Catalog:
-    return rows[np.lexsort((rows[time], rows["diaObjectId"]))]
+    return take_rows(rows, np.lexsort((rows[time], rows["diaObjectId"])))
 
 
 def pack_history(history: History) -> list[tuple[bytes, list[bytes]]]:
