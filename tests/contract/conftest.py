@@ -25,17 +25,28 @@ def log_server(short_folder: Path) -> Iterator[EmbeddedValkey]:
         yield server
 
 
-@pytest.fixture(params=["redis", pytest.param("kafka", marks=pytest.mark.kafka)])
-def harness(request: pytest.FixtureRequest, short_folder: Path) -> Iterator[Harness]:
-    """Each adapter in turn, with fresh topics."""
+@pytest.fixture(scope="session")
+def kafka_url() -> str:
+    """The broker that the tests were told of."""
+    address = os.environ.get("SUB60_TEST_KAFKA")
+    if not address:
+        pytest.skip("SUB60_TEST_KAFKA is not set (`make kafka` starts a broker and prints its host:port)")
+    return f"kafka://{address}?client.id=sub60-test"
+
+
+@pytest.fixture(scope="module", params=["redis", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_url(request: pytest.FixtureRequest) -> str:
+    """Each adapter's server in turn."""
     if request.param == "kafka":
-        address = os.environ.get("SUB60_TEST_KAFKA")
-        if not address:
-            pytest.skip("SUB60_TEST_KAFKA is not set (`make kafka` starts a broker and prints its host:port)")
-        url = f"kafka://{address}"
-    else:
-        server: EmbeddedValkey = request.getfixturevalue("log_server")
-        url = server.url
-    built = Harness(url, short_folder)
+        url: str = request.getfixturevalue("kafka_url")
+        return url
+    server: EmbeddedValkey = request.getfixturevalue("log_server")
+    return server.url
+
+
+@pytest.fixture
+def harness(log_url: str, short_folder: Path) -> Iterator[Harness]:
+    """Each adapter in turn, with fresh topics."""
+    built = Harness(log_url, short_folder)
     yield built
     built.log.close()

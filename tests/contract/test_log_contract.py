@@ -1,15 +1,37 @@
 """The log's contract, over both adapters: what a worker, a reader and a crash may rely on."""
 
 import time
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from core.errors import ConfigurationError
 from service.log import Checkpoint, Fenced, IdentityTaken, LogUnavailable, Record
 from service.log.contract import MAX_STATE_BYTES, RECENT_KEPT
-from tests.support.log_harness import PARTITIONS, Harness, expected, poll_until, read_until, wait_until
+from tests.support.log_harness import PARTITIONS, Harness, WorkerProcess, expected, poll_until, read_until, wait_until
 from tests.support.log_worker import RECORDS, after, outputs
+
+
+class Frozen(NamedTuple):
+    """A worker stopped (SIGSTOP) just before its first commit."""
+
+    harness: Harness
+    worker: WorkerProcess
+    since_s: float
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen(log_url: str, short_folder: Path) -> Iterator[Frozen]:
+    """Frozen while the other tests run: its own test comes last."""
+    harness = Harness(log_url, short_folder)
+    harness.append_jobs(2)
+    with harness.process(0, "freeze") as worker:
+        worker.wait_for("frozen")
+        yield Frozen(harness, worker, time.monotonic())
+    harness.log.close()
 
 
 def test_messages_of_a_partition_come_in_order_once_and_ahead_of_the_checkpoint(harness: Harness) -> None:
@@ -128,25 +150,6 @@ def test_kill_9_of_a_worker_moves_its_partitions_to_another_slot(harness: Harnes
     other.close()
 
 
-def test_worker_frozen_for_15_s_is_fenced_when_it_wakes(harness: Harness) -> None:
-    harness.append_jobs(2)
-    reader = harness.log.reader(harness.out)
-    with harness.process(0, "freeze") as frozen:
-        frozen.wait_for("frozen")
-        frozen_s = time.monotonic()
-        with harness.process(1) as other:
-            for _ in range(2 * PARTITIONS):
-                other.wait_for("commit")
-            assert time.monotonic() - frozen_s < 15
-            time.sleep(15 - (time.monotonic() - frozen_s))
-            frozen.resume()
-            frozen.wait_for("fenced")
-            harness.append_jobs(2, start=2)  # both go on, sharing the partitions
-            found = [m.value for m in read_until(reader, len(expected(4)), settle_s=1.0)]
-    assert sorted(found) == expected(4)
-    reader.close()
-
-
 def test_second_process_of_a_slot_takes_it_and_the_first_one_must_go(harness: Harness) -> None:
     harness.append_jobs(2)
     first = harness.join(slot=0)
@@ -236,3 +239,18 @@ def test_reader_keeps_its_place_by_name_and_can_go_back(harness: Harness) -> Non
         tail.commit()
     tail.close()
     producer.close()
+
+
+def test_worker_frozen_for_15_s_is_fenced_when_it_wakes(frozen: Frozen) -> None:
+    harness = frozen.harness
+    reader = harness.log.reader(harness.out)
+    with harness.process(1) as other:
+        for _ in range(2 * PARTITIONS):
+            other.wait_for("commit")
+        time.sleep(max(0.0, frozen.since_s + 15.0 - time.monotonic()))
+        frozen.worker.resume()
+        frozen.worker.wait_for("fenced")
+        harness.append_jobs(2, start=2)  # both go on, sharing the partitions
+        found = [m.value for m in read_until(reader, len(expected(4)), settle_s=1.0)]
+    assert sorted(found) == expected(4)
+    reader.close()

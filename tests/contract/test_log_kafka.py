@@ -1,6 +1,5 @@
 """What only a real Kafka can show: a dead worker's open transaction, late members, settings in the URL."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,8 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture
-def harness(tmp_path: Path) -> Harness:
-    address = os.environ.get("SUB60_TEST_KAFKA")
-    if not address:
-        pytest.skip("SUB60_TEST_KAFKA is not set (`make kafka` starts a broker and prints its host:port)")
-    return Harness(f"kafka://{address}?client.id=sub60-test", tmp_path)
+def harness(kafka_url: str, tmp_path: Path) -> Harness:
+    return Harness(kafka_url, tmp_path)
 
 
 def test_open_transaction_of_a_dead_worker_holds_nobody_up_for_long(harness: Harness) -> None:
