@@ -176,4 +176,5 @@ EPHEMERIS: Final = np.dtype(
     ]
 )
 """Ephemerides as the mpSky service gives them: Chebyshev coefficients (increasing degree; time scaled to [-1, 1]
-between start and end) of barycentric x, y, z [AU, ICRS axes] of the object, light time included, and of the observer."""
+between start and end) of barycentric x, y, z [AU, ICRS axes] of the object, light time included, and of the
+observer."""

@@ -14,7 +14,7 @@ from core.contracts.catalogs import Catalog, take_rows
 from core.errors import TransientError
 from service.storage.recipe import BundleKey
 from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
-from service.storage.tables import empty_history, join_histories, pack_history, unpack_history
+from service.storage.tables import empty_history, join_histories, pack_history, unpack_history, with_latest_objects
 
 FORMAT: Final = 1
 BASE_TTL_S: Final = 3600
@@ -68,7 +68,8 @@ class HistoryStore:
             fresh = self._read_cold(missing, key.mjd_tai)
             self._write_bases(fresh)
             bases |= fresh
-        return join_histories(list(bases.values())), PartSource.COLD if missing else PartSource.REDIS
+        rows = with_latest_objects(join_histories(list(bases.values())))
+        return rows, PartSource.COLD if missing else PartSource.REDIS
 
     def read_tail(self, cells: Iterable[int]) -> History:
         """What the sink appended for these cells; the caller's client bounds the time.

@@ -1,5 +1,6 @@
 """History tables: empty, packed, joined."""
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,15 @@ def join_histories(histories: list[History]) -> History:
 
 def _sorted(rows: Catalog, time: str) -> Catalog:
     return take_rows(rows, np.lexsort((rows[time], rows["diaObjectId"])))
+
+
+def with_latest_objects(history: History) -> History:
+    """Sorted tables with each DIAObject once, in its latest version: cells read at different times may hold two."""
+    ids = history.dia_objects["diaObjectId"]
+    is_last = np.append(ids[1:] != ids[:-1], True) if ids.size else np.zeros(0, bool)
+    if is_last.all():
+        return history
+    return replace(history, dia_objects=take_rows(history.dia_objects, is_last))
 
 
 def pack_history(history: History) -> list[tuple[bytes, list[bytes]]]:

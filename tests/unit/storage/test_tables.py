@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from core.contracts.catalogs import DIA_SOURCE, join_rows, take_rows
-from service.storage.tables import empty_history, join_histories, pack_history, unpack_history
+from core.contracts.bundle import History
+from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, empty_catalog, join_rows, take_rows
+from service.storage.tables import empty_history, join_histories, pack_history, unpack_history, with_latest_objects
 from tests.unit.alerts.records import random_catalog
 
 
@@ -22,3 +23,18 @@ def test_an_empty_history_survives_packing() -> None:
     assert unpacked is not None
     assert join_histories([unpacked, empty_history()]).dia_sources.size == 0
     assert join_histories([]).dia_objects.size == 0
+
+
+def test_of_two_versions_of_an_object_the_latest_is_kept() -> None:
+    objects = empty_catalog(DIA_OBJECT, 5)
+    objects["diaObjectId"], objects["validityStartMjdTai"] = [7, 3, 7, 9, 3], [5.0, 1.0, 6.0, 2.0, 0.5]
+    parts = [
+        History(
+            dia_objects=part,
+            dia_sources=empty_catalog(DIA_SOURCE, 0),
+            dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
+        )
+        for part in (objects[:2], objects[2:])
+    ]
+    kept = with_latest_objects(join_histories(parts)).dia_objects
+    assert kept[["diaObjectId", "validityStartMjdTai"]].tolist() == [(3, 1.0), (7, 6.0), (9, 2.0)]
