@@ -154,12 +154,16 @@ def _bar(name: str, console: Console) -> Iterator[Progress]:
 
 
 def partitions_for(detectors: Sequence[int], workers: int = _WORKERS) -> int:
-    """A number of partitions, 4 or more, over which these detectors spread evenly among the workers."""
+    """Least number of partitions over which these detectors spread evenly among the workers.
+
+    A log may share its partitions out in ranges or in turn; the number found serves both.
+    """
     numbers = sorted(set(detectors))
     wanted = min(workers, len(numbers))
-    for count in range(max(4, workers), 64):
+    for count in range(workers, 64):
         places = {number % count for number in numbers}
-        if len(places) == len(numbers) and len({place % workers for place in places}) == wanted:
+        in_turn, in_ranges = ({place % workers for place in places}, {place * workers // count for place in places})
+        if len(places) == len(numbers) and len(in_turn) == len(in_ranges) == wanted:
             return count
     return max(4, workers)
 
