@@ -47,7 +47,7 @@ class BundleShelf:
     ----------
     load : finds every part of a bundle (memory, Redis, store).
     wait_for_prefetch : blocks until the bundle is in Redis, the event is set, or it is not worth waiting longer.
-    number : a bundle prepared before its visit had a number, completed now that it has one.
+    number : a bundle prepared under no visit number, or another, completed with what is filed under the right one.
     monotonic_s, expire_s : a bundle whose readout has not come for this long makes room.
     """
 
@@ -113,7 +113,7 @@ class BundleShelf:
             slot = slot or self._free_slot() or self._slots[0]
             if slot.entry is not entry or slot.bundle is None:
                 slot.entry, slot.bundle = entry, entry.packed.unpack(slot.workspace)
-            if entry.packed.key.visit is None:
+            if entry.packed.key.visit != key.visit:
                 slot.bundle = self._number(slot.bundle, key)
             return slot.bundle
 
@@ -136,5 +136,4 @@ def _serves(prepared: BundleKey, wanted: BundleKey) -> bool:
     """Whether a bundle made for one pointing is good for another."""
     offset = separation_arcsec(prepared.ra_deg, prepared.dec_deg, wanted.ra_deg, wanted.dec_deg)
     turn = (prepared.rot_sky_deg - wanted.rot_sky_deg + 180.0) % 360.0 - 180.0
-    is_near = bool(offset <= MAX_OFFSET_ARCSEC) and abs(turn) <= MAX_ROTATION_DEG
-    return prepared.band == wanted.band and is_near and prepared.visit in (None, wanted.visit)
+    return prepared.band == wanted.band and bool(offset <= MAX_OFFSET_ARCSEC) and abs(turn) <= MAX_ROTATION_DEG

@@ -64,6 +64,8 @@ class Service:
         self._seen: dict[str, list[Any]] = {topic: [] for topic in topics.ALL}
         self._others: list[Callable[[], None]] = []
         self._members: list[Any] = [self._worker_log]
+        self.apdb: Any = None
+        self.apdb_count: Callable[[], float] = lambda: 0.0
         return self
 
     def __exit__(
