@@ -86,7 +86,8 @@ def mesh_statistics(
     histogram = np.zeros(N_BINS + 2, np.int64)
     for cy in range(level.shape[0]):
         for cx in range(level.shape[1]):
-            y0, y1, x0, x1 = edges_y[cy], edges_y[cy + 1], edges_x[cx], edges_x[cx + 1]
+            y0, y1 = int(edges_y[cy]), int(edges_y[cy + 1])
+            x0, x1 = int(edges_x[cx]), int(edges_x[cx + 1])
             level[cy, cx] = sigma[cy, cx] = np.nan
             n = _sample_cell(image, mask, y0, y1, x0, x1, skip, sample)
             if n < max(8.0, min_fraction * _SAMPLE * 0.5):

@@ -15,6 +15,25 @@ _INTERPOLATED = np.uint16(Mask.INTERPOLATED)
 
 
 @kernel
+def _allowed(
+    image: Float32, mask: UInt16, blocked: np.uint16, y: int, x: int, axis: float, diagonal: float
+) -> float:  # fmt: skip
+    """Most that stars alone can have at a pixel that was hit, by its opposite neighbours; at most its value."""
+    ny, nx = image.shape
+    most = float(image[y, x])
+    if y < 1 or x < 1 or y >= ny - 1 or x >= nx - 1:
+        return most
+    for i in range(4):
+        dy = 0 if i == 0 else 1
+        dx = 1 if i <= 1 else (0 if i == 2 else -1)
+        if (mask[y - dy, x - dx] | mask[y + dy, x + dx]) & blocked:
+            continue
+        pair = 0.5 * (float(image[y - dy, x - dx]) + float(image[y + dy, x + dx]))
+        most = min(most, pair / (diagonal if i == 1 or i == 3 else axis))
+    return most
+
+
+@kernel
 def _sharpness(
     image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, y: int, x: int, axis: float, diagonal: float,
     ratio_error: float,
@@ -22,25 +41,27 @@ def _sharpness(
     """Largest S/N, over four directions, by which a pixel exceeds what its two neighbours allow a star to have.
 
     For any sum of stars the mean of two opposite neighbours is at least ``axis`` (``diagonal``) of the pixel between
-    them: that of a star centered on it. Neighbours already marked CR count as empty sky; a direction with a neighbour
-    that has a bit of ``skip`` (a dead column beside a star) says nothing.
+    them: that of a star centered on it. Neighbours already marked CR count with what stars may have there; a direction
+    with a neighbour that has a bit of ``skip`` (a dead column beside a star) says nothing.
     """
     v = np.float64(image[y, x])
     own = np.float64(variance[y, x])
+    blocked = np.uint16(skip | _CR)
     best = -1e9
     for i in range(4):
         dy = 0 if i == 0 else 1
         dx = 1 if i <= 1 else (0 if i == 2 else -1)
-        ratio = diagonal if i == 1 or i == 3 else axis
-        if (mask[y - dy, x - dx] | mask[y + dy, x + dx]) & skip:
+        before, after = mask[y - dy, x - dx], mask[y + dy, x + dx]
+        if (before | after) & skip:
             continue
-        a, b = np.float64(image[y - dy, x - dx]), np.float64(image[y + dy, x + dx])
-        spread_a, spread_b = np.float64(variance[y - dy, x - dx]), np.float64(variance[y + dy, x + dx])
-        if mask[y - dy, x - dx] & _CR:
-            a, spread_a = 0.0, own
-        if mask[y + dy, x + dx] & _CR:
-            b, spread_b = 0.0, own
-        noise = ratio * ratio * own + 0.25 * (spread_a + spread_b) + (ratio_error * ratio * v) ** 2
+        ratio = diagonal if i == 1 or i == 3 else axis
+        a, b = float(image[y - dy, x - dx]), float(image[y + dy, x + dx])
+        spread = np.float64(variance[y - dy, x - dx]) + np.float64(variance[y + dy, x + dx])
+        if before & _CR:
+            a = _allowed(image, mask, blocked, y - dy, x - dx, axis, diagonal)
+        if after & _CR:
+            b = _allowed(image, mask, blocked, y + dy, x + dx, axis, diagonal)
+        noise = ratio * ratio * own + 0.25 * spread + (ratio_error * ratio * v) ** 2
         best = max(best, (ratio * v - 0.5 * (a + b)) / np.sqrt(noise))
     return best
 

@@ -1,0 +1,78 @@
+"""Tracks are found, star centers are not."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from core.flags import Mask
+from core.stages.cosmic_rays import CosmicRayConfig, find_cosmic_rays
+from core.stages.sources import SourcesConfig, measure_seeing
+from core.workspace import Workspace
+from tests.support.starfield import make_starfield
+
+
+def add_tracks(image: NDArray[np.float32], rng: np.random.Generator, n: int) -> NDArray[np.float64]:
+    """Straight tracks of 100-2000 e- a pixel of path, spread by 0.3 pixels; returns the charge they left."""
+    charge = np.zeros(image.shape)
+    for _ in range(n):
+        length, angle = np.exp(rng.uniform(0, 3.5)), rng.uniform(0, np.pi)
+        density = np.exp(rng.uniform(np.log(100), np.log(2000)))
+        t = np.arange(0, length, 0.1)
+        x = rng.uniform(10, image.shape[1] - 10) + t * np.cos(angle) + rng.normal(0, 0.3, t.size)
+        y = rng.uniform(10, image.shape[0] - 10) + t * np.sin(angle) + rng.normal(0, 0.3, t.size)
+        ix, iy = np.round(x).astype(int), np.round(y).astype(int)
+        ok = (ix > 1) & (ix < image.shape[1] - 2) & (iy > 1) & (iy < image.shape[0] - 2)
+        np.add.at(charge, (iy[ok], ix[ok]), 0.1 * density)
+    image += charge.astype(np.float32)
+    return charge
+
+
+@pytest.mark.parametrize(("fwhm", "seed"), [(2.75, 1), (4.0, 2), (6.0, 3)])
+def test_tracks_are_found_and_stars_survive(fwhm: float, seed: int) -> None:
+    field = make_starfield(shape=(512, 512), n=250, fwhm=fwhm, seed=seed, min_distance=14, flux_range=(4e3, 1.5e6))
+    rng = np.random.default_rng(seed)
+    charge = add_tracks(field.frame.image, rng, 40)
+    seeing = measure_seeing(field.frame, 4.5, Workspace(), SourcesConfig())
+    n = find_cosmic_rays(field.frame, seeing, Workspace(), CosmicRayConfig())
+    found = (field.frame.mask & np.uint16(Mask.CR)) != 0
+    assert n == found.sum()
+    hit = charge > 150
+    assert found[hit].mean() > 0.75
+    near = np.zeros_like(found)
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            near |= np.roll(charge > 0, (dy, dx), (0, 1))
+    assert (found & ~near).sum() <= 20
+    ys, xs = np.round(field.y).astype(int), np.round(field.x).astype(int)
+    is_free = ~near[ys, xs]
+    assert is_free.sum() > 200
+    assert found[ys, xs][is_free].sum() == 0
+
+
+def test_interpolation_brings_the_sky_back() -> None:
+    field = make_starfield(shape=(256, 256), n=10, seed=4)
+    clean = field.frame.image.copy()
+    charge = add_tracks(field.frame.image, np.random.default_rng(4), 20)
+    find_cosmic_rays(field.frame, 4.0, Workspace(), CosmicRayConfig())
+    hit = (charge > 300) & (field.signal < 5)
+    left = field.frame.image[hit] - clean[hit]
+    assert np.abs(np.median(left)) < 15
+    assert (field.frame.mask[hit] & np.uint16(Mask.INTERPOLATED) != 0).mean() > 0.95
+
+
+def test_a_dead_column_beside_a_star_is_interpolated_and_no_cosmic_ray() -> None:
+    field = make_starfield(shape=(128, 128), n=8, seed=6, flux_range=(1e5, 2e5))
+    for x in np.round(field.x).astype(int):
+        field.frame.image[:, x + 1] = -900
+        field.frame.mask[:, x + 1] = Mask.BAD
+    assert find_cosmic_rays(field.frame, 4.0, Workspace(), CosmicRayConfig()) == 0
+    column = round(float(field.x[0])) + 1
+    assert (field.frame.mask[:, column] & Mask.INTERPOLATED).all()
+    assert field.frame.image[:, column].min() > -200
+
+
+def test_a_clean_frame_stays_as_it_is() -> None:
+    field = make_starfield(shape=(256, 256), n=30, seed=7)
+    before = field.frame.image.copy()
+    assert find_cosmic_rays(field.frame, 4.0, Workspace(), CosmicRayConfig()) <= 9
+    assert (field.frame.image == before).mean() > 0.999

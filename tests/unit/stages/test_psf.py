@@ -1,0 +1,113 @@
+"""The PSF of drawn stars, and what fitting with it gives back."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from core.contracts.psf import polynomial_terms
+from core.contracts.results import PsfFit
+from core.errors import Outcome, UnusableDataError
+from core.flags import Mask
+from core.kernels.psf_fit import centered_stamps, fit_pixels
+from core.stages.psf import PsfConfig, fit_psf, select_stars
+from core.stages.sources import SourcesConfig, detect_sources
+from core.workspace import Workspace
+from tests.support.reference import psf_fit as twin
+from tests.support.starfield import Starfield, make_starfield, moffat_stamp
+
+
+@pytest.fixture(scope="module")
+def field() -> Starfield:
+    return make_starfield(shape=(480, 480), n=140, flux_range=(4e3, 4e5), min_distance=30)
+
+
+@pytest.fixture(scope="module")
+def fit(field: Starfield) -> PsfFit:
+    workspace = Workspace()
+    return fit_psf(field.frame, detect_sources(field.frame, 4.0, workspace, SourcesConfig()), workspace, PsfConfig())
+
+
+def test_psf_image_is_that_of_the_stars(fit: PsfFit) -> None:
+    truth = moffat_stamp(0, 0, 4.0, fit.psf.size)
+    truth /= truth.sum()
+    for x, y in ((60.0, 60.0), (240.0, 240.0), (420.0, 400.0)):
+        left = np.abs(fit.psf.at(x, y) - truth)
+        assert left.max() < 0.02 * truth.max()
+    assert fit.n_stars >= 40
+    np.testing.assert_allclose(fit.psf.fwhm_pix(), 4.6, atol=0.2)
+
+
+def test_positions_and_fluxes_have_unit_pulls(field: Starfield, fit: PsfFit) -> None:
+    sources = fit.sources
+    distance, index = cKDTree(np.stack([sources["x"], sources["y"]], -1)).query(np.stack([field.x, field.y], -1))
+    assert (distance < 0.5).all()
+    found = sources[index]
+    for name, truth in (("x", field.x), ("y", field.y)):
+        pull = (found[name] - truth) / np.hypot(found[f"{name}Err"], 0.004)
+        assert abs(np.median(pull)) < 0.4
+        assert 0.7 < 1.4826 * np.median(np.abs(pull)) < 1.4
+    ratio = found["psfFlux"] / field.flux
+    scale = np.median(ratio[field.flux > 5e4])
+    # the stamp holds 98 % of a Moffat star's light and the PSF sums to one in it
+    assert 0.95 < scale < 1.01
+    pull = (found["psfFlux"] / scale - field.flux) / np.hypot(found["psfFluxErr"], 0.005 * field.flux)
+    assert abs(np.median(pull)) < 0.4
+    assert 0.7 < 1.4826 * np.median(np.abs(pull)) < 1.4
+
+
+def test_sources_are_sorted_and_stars_named(fit: PsfFit) -> None:
+    assert (np.diff(fit.sources["psfFlux"]) <= 0).all()
+    assert fit.sources["isPsfStar"].sum() == fit.n_stars
+
+
+def test_too_few_stars_are_unusable(field: Starfield) -> None:
+    sources = detect_sources(field.frame, 4.0, Workspace(), SourcesConfig())
+    with pytest.raises(UnusableDataError) as caught:
+        fit_psf(field.frame, sources[:2], Workspace(), PsfConfig())
+    assert caught.value.outcome is Outcome.ASTROMETRY_FAILED
+
+
+def test_few_stars_lower_the_order(field: Starfield) -> None:
+    sources = detect_sources(field.frame, 4.0, Workspace(), SourcesConfig())
+    fit = fit_psf(field.frame, sources[:8], Workspace(), PsfConfig())
+    assert fit.psf.order == 0
+
+
+def test_saturated_and_crowded_sources_are_no_psf_stars(field: Starfield) -> None:
+    sources = detect_sources(field.frame, 4.0, Workspace(), SourcesConfig())
+    usual = select_stars(sources, field.frame.shape, PsfConfig())
+    marked = sources.copy()
+    marked["mask"][usual[:5]] = Mask.SAT
+    assert not np.isin(usual[:5], select_stars(marked, field.frame.shape, PsfConfig())).any()
+    pair = np.concatenate([sources, sources[usual[5:6]]])
+    pair["x"][-1] += 6
+    assert usual[5] not in select_stars(pair, field.frame.shape, PsfConfig())
+
+
+def test_centered_stamps_equal_a_lanczos_shift() -> None:
+    image = np.random.default_rng(2).normal(0, 1, (64, 64)).astype(np.float32)
+    stamps, spread = np.empty((1, 15, 15), np.float32), np.empty((1, 15, 15), np.float32)
+    mask = np.zeros(image.shape, np.uint16)
+    mask[30, 31] = Mask.SAT
+    x, y = np.array([30.3]), np.array([31.8])
+    centered_stamps(image, image**2, mask, np.uint16(Mask.SAT), x, y, stamps, spread)
+    plain = twin.shifted(image.astype(float), -0.3, 0.2)[32 - 7 : 32 + 8, 30 - 7 : 30 + 8]
+    np.testing.assert_allclose(stamps[0], plain, atol=1e-5)
+    assert spread[0, 5, 8] == 0
+    np.testing.assert_allclose(spread[0, 7, 7], image[32, 30] ** 2, rtol=1e-6)
+
+
+def test_fit_pixels_equals_least_squares_and_clips() -> None:
+    rng = np.random.default_rng(3)
+    n, k = 60, 5
+    terms = polynomial_terms(rng.uniform(0, 99, n), rng.uniform(0, 99, n), (100, 100), 2)
+    stamps = (np.einsum("nt,tjk->njk", terms, rng.normal(0, 1, (6, k, k))) + rng.normal(0, 0.1, (n, k, k))).astype("f4")
+    weights = rng.uniform(50, 150, (n, k, k)).astype(np.float32)
+    out = np.empty((6, k, k), np.float32)
+    fit_pixels(stamps, weights, terms, 1e9, 1, out)
+    np.testing.assert_allclose(out, twin.fit_pixels(stamps, weights, terms), atol=2e-5)
+    spoiled = stamps.copy()
+    spoiled[7] += 30.0
+    clipped = np.empty_like(out)
+    fit_pixels(spoiled, weights, terms, 5.0, 5, clipped)
+    assert np.abs(clipped - out).max() < 0.2
