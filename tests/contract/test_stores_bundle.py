@@ -104,6 +104,20 @@ def test_memory_then_redis_then_store(open_cache: OpenCache, client: Any, datast
     assert_same(cold, from_memory)
 
 
+def test_a_workspace_used_again_holds_the_new_bundle(tmp_path: Path) -> None:
+    datastore, workspace = Datastore(make_dataset(tmp_path)), Workspace()
+    first = load_packed(KEY, MemoryCache(1 << 28), None, datastore, EmptyHistory()).unpack(workspace)
+    flat, n_bytes = first.calibrations.flat.copy(), workspace.nbytes
+    path = tmp_path / "calib/000/dark_60900_61100.fits"
+    with fitsio.FITS(path, "rw") as file:
+        file[1].write(np.full((512, 512), 3, np.float32))
+    second = load_packed(KEY, MemoryCache(1 << 28), None, datastore, EmptyHistory()).unpack(workspace)
+    assert second.calibrations.flat is first.calibrations.flat
+    assert workspace.nbytes == n_bytes
+    np.testing.assert_array_equal(second.calibrations.flat, flat)
+    assert (second.calibrations.dark == 3).all()
+
+
 def test_no_redis_is_an_empty_one(open_cache: OpenCache, datastore: Datastore) -> None:
     away = open_cache("redis://127.0.0.1:1", timeout_s=0.2)
     assert_same(load(away, datastore), load(None, datastore))
