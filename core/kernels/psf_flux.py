@@ -71,42 +71,56 @@ def _shift_weights(shift: float, weights: Float32, gradients: Float32) -> None:
 
 
 @fast_kernel
-def _evaluate(coefficients: Float32, sums: Float64, terms: Float64, half: int, padded: Float32) -> None:
-    """PSF of unit sum at one place, its central part on a square of half size ``half``; zero beyond the model."""
-    n_terms, k = coefficients.shape[0], coefficients.shape[1]
-    norm = 0.0
-    for t in range(n_terms):
-        norm += terms[t] * sums[t]
-    reach = min(half, k // 2)
-    padded[:, :] = np.float32(0.0)
-    for t in range(n_terms):
-        scale = np.float32(terms[t] / norm)
-        for y in range(-reach, reach + 1):
-            target, source = padded[y + half], coefficients[t, y + k // 2]
-            for x in range(-reach, reach + 1):
-                target[x + half] += scale * source[x + k // 2]
+def _crop(coefficients: Float32, half: int, oy: int, ox: int, out: Float32) -> None:
+    """Planes (n_terms, k, k) on squares of half size ``half`` whose middle is (oy, ox) off the planes'; zero beyond.
+
+    ``out`` is (n_terms, (2 * half + 1)**2): squares in one line each, since short rows do not vectorize.
+    """
+    middle, wide = coefficients.shape[1] // 2, 2 * half + 1
+    out[:, :] = np.float32(0.0)
+    ylo, yhi = max(-half, -oy - middle), min(half, middle - oy)
+    xlo, xhi = max(-half, -ox - middle), min(half, middle - ox)
+    for t in range(coefficients.shape[0]):
+        for y in range(ylo, yhi + 1):
+            for x in range(xlo, xhi + 1):
+                out[t, (y + half) * wide + x + half] = coefficients[t, y + oy + middle, x + ox + middle]
 
 
 @fast_kernel
-def _shift(padded: Float32, half: int, wy: Float32, wx: Float32, rows: Float32, out: Float32) -> None:
-    """Shift the evaluated PSF: (2*half+9)**2 pixels to (2*half+1)**2, by rows then columns."""
-    n = 2 * half + 1
-    for y in range(n + TAPS - 1):
-        row = rows[y]
-        for x in range(n):
-            row[x] = np.float32(0.0)
-        for m in range(TAPS):
-            w, source = wx[m], padded[y, m:]
-            for x in range(n):
-                row[x] += w * source[x]
-    for y in range(n):
-        target = out[y]
-        for x in range(n):
-            target[x] = np.float32(0.0)
-        for m in range(TAPS):
-            w, row = wy[m], rows[y + m]
-            for x in range(n):
-                target[x] += w * row[x]
+def _evaluate(cropped: Float32, sums: Float64, terms: Float64, out: Float32) -> None:
+    """PSF at one place from its cropped planes, (wide * wide,); ``sums`` of the whole planes make its sum one."""
+    norm = 0.0
+    for t in range(terms.size):
+        norm += terms[t] * sums[t]
+    out[:] = np.float32(0.0)
+    for t in range(terms.size):
+        scale, plane = np.float32(terms[t] / norm), cropped[t]
+        for i in range(out.size):
+            out[i] += scale * plane[i]
+
+
+@fast_kernel
+def _shift_line(source: Float32, stride: int, w: Float32, n: int, out: Float32) -> None:
+    """``out[i] = sum_m w[m] * source[i + m * stride]`` for i < n, all nine taps in one pass."""
+    w0, w1, w2, w3, w4, w5, w6, w7, w8 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]
+    s0, s1, s2, s3 = source, source[stride:], source[2 * stride :], source[3 * stride :]
+    s4, s5, s6 = source[4 * stride :], source[5 * stride :], source[6 * stride :]
+    s7, s8 = source[7 * stride :], source[8 * stride :]
+    for i in range(n):
+        near = w0 * s0[i] + w1 * s1[i] + w2 * s2[i] + w3 * s3[i]
+        out[i] = near + w4 * s4[i] + w5 * s5[i] + w6 * s6[i] + w7 * s7[i] + w8 * s8[i]
+
+
+@fast_kernel
+def _shift(padded: Float32, half: int, wy: Float32, wx: Float32, rows: Float32, line: Float32, out: Float32) -> None:
+    """Shift the evaluated PSF: a line of (2*half+9)**2 pixels to (2*half+1)**2; ``rows`` and ``line`` are scratch."""
+    size, wide = 2 * half + 1, 2 * half + TAPS
+    # along x over the whole line: the last eight columns mix rows and are dropped below
+    _shift_line(padded, 1, wx, wide * wide - TAPS + 1, rows)
+    _shift_line(rows, wide, wy, (size - 1) * wide + size, line)
+    for y in range(size):
+        for x in range(size):
+            out[y, x] = line[y * wide + x]
 
 
 @fast_kernel
@@ -127,17 +141,29 @@ def _fixed_flux(
         status |= FIT_EDGE
     everything, pp, pd, ppv, count = 0.0, 0.0, 0.0, 0.0, 0
     for y in range(n):
+        row_sum = np.float32(0.0)
         for x in range(n):
-            everything += model[y, x] * model[y, x]
+            row_sum += model[y, x] * model[y, x]
+        everything += float(row_sum)
+    bits = np.uint16(bad)
+    zero, one = np.float32(0.0), np.float32(1.0)
     for y in range(ylo, yhi):
+        # a pixel that does not count has weight zero: no branch, so the row vectorizes
+        row_pp, row_pd, row_ppv, row_count = zero, zero, zero, zero
+        line, noise, flags, psf = image[y0 + y], variance[y0 + y], mask[y0 + y], model[y]
         for x in range(xlo, xhi):
-            v = variance[y0 + y, x0 + x]
-            if _is_good(v, mask[y0 + y, x0 + x], bad):
-                p, d = model[y, x], image[y0 + y, x0 + x]
-                pp += p * p
-                pd += p * d
-                ppv += p * p * v
-                count += 1
+            v = noise[x0 + x]
+            good = one if (v > zero) & ((flags[x0 + x] & bits) == 0) else zero
+            p = psf[x] * good
+            d = line[x0 + x] if good > zero else zero
+            row_pp += p * p
+            row_pd += p * d
+            row_ppv += p * p * (v if good > zero else zero)
+            row_count += good
+        pp += float(row_pp)
+        pd += float(row_pd)
+        ppv += float(row_ppv)
+        count += int(row_count)
     row[N_DATA] = count
     row[GOOD_FRACTION] = pp / everything
     if count == 0 or pp <= 0.0:
@@ -256,26 +282,31 @@ def fit_psf(
     status : (n,) FIT_* bits.
     """
     size, wide = 2 * half + 1, 2 * half + TAPS
-    padded = np.empty((wide, wide), np.float32)
-    rows = np.empty((wide, size), np.float32)
+    cropped = np.empty((coefficients.shape[0], wide * wide), np.float32)
+    padded, rows, line = (
+        np.empty(wide * wide, np.float32),
+        np.empty(wide * wide, np.float32),
+        np.empty(wide * wide, np.float32),
+    )
     design = np.empty((3, size, size), np.float32)
     wx, gx = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
     wy, gy = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
     normal, noise, inverse = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
     right, solution = np.empty(3), np.empty(3)
+    _crop(coefficients, half + LANCZOS, 0, 0, cropped)
     for i in range(x0.size):
         row = out[i]
         row[:] = np.nan
-        _evaluate(coefficients, sums, terms[i], half + LANCZOS, padded)
+        _evaluate(cropped, sums, terms[i], padded)
         x, y, is_fitted = x0[i], y0[i], False
         step_x, step_y, damping = 0.0, 0.0, 1.0
         for _ in range(_MAX_STEPS):
             xc, yc = floor(x + 0.5), floor(y + 0.5)
             _shift_weights(x - xc, wx, gx)
             _shift_weights(y - yc, wy, gy)
-            _shift(padded, half, wy, wx, rows, design[0])
-            _shift(padded, half, wy, gx, rows, design[1])
-            _shift(padded, half, gy, wx, rows, design[2])
+            _shift(padded, half, wy, wx, rows, line, design[0])
+            _shift(padded, half, wy, gx, rows, line, design[1])
+            _shift(padded, half, gy, wx, rows, line, design[2])
             _normal_equations(image, variance, mask, bad, design, yc - half, xc - half, normal, noise, right)
             if not _invert3(normal, inverse):
                 break
@@ -302,7 +333,7 @@ def fit_psf(
         xc, yc = floor(x + 0.5), floor(y + 0.5)
         _shift_weights(x - xc, wx, gx)
         _shift_weights(y - yc, wy, gy)
-        _shift(padded, half, wy, wx, rows, design[0])
+        _shift(padded, half, wy, wx, rows, line, design[0])
         fit = _fixed_flux(image, variance, mask, bad, design[0], yc - half, xc - half, row)
         status[i] = fit | failed
         if fit & FIT_NO_GOOD_PIXELS:
@@ -329,10 +360,15 @@ def forced_flux(
 ) -> None:  # fmt: skip
     """Flux of a PSF at n given positions; arguments and outputs as :func:`fit_psf`, a few us a position."""
     size, wide = 2 * half + 1, 2 * half + TAPS
-    padded = np.empty((wide, wide), np.float32)
-    rows = np.empty((wide, size), np.float32)
+    cropped = np.empty((coefficients.shape[0], wide * wide), np.float32)
+    padded, rows, line = (
+        np.empty(wide * wide, np.float32),
+        np.empty(wide * wide, np.float32),
+        np.empty(wide * wide, np.float32),
+    )
     model = np.empty((size, size), np.float32)
     wx, wy, unused = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
+    _crop(coefficients, half + LANCZOS, 0, 0, cropped)
     for i in range(x.size):
         out[i] = np.nan
         out[i, X], out[i, Y] = x[i], y[i]
@@ -340,38 +376,39 @@ def forced_flux(
             status[i] = FIT_NO_GOOD_PIXELS
             continue
         xc, yc = floor(x[i] + 0.5), floor(y[i] + 0.5)
-        _evaluate(coefficients, sums, terms[i], half + LANCZOS, padded)
+        _evaluate(cropped, sums, terms[i], padded)
         _shift_weights(x[i] - xc, wx, unused)
         _shift_weights(y[i] - yc, wy, unused)
-        _shift(padded, half, wy, wx, rows, model)
+        _shift(padded, half, wy, wx, rows, line, model)
         status[i] = _fixed_flux(image, variance, mask, bad, model, yc - half, xc - half, out[i])
 
 
 @fast_kernel
 def psf_planes(
-    coefficients: Float32, sums: Float64, terms: Float64, dx: Float64, dy: Float64, half: int, reach: int, out: Float32
+    coefficients: Float32, sums: Float64, terms: Float64, dx: Float64, dy: Float64, half: int, out: Float32
 ) -> None:
     """PSF and its derivatives by the source's x and y, for n sources offset (dx, dy) from their windows' centers.
 
-    Offsets are at most ``reach`` + 0.5 pixel; ``out`` is (n, 3, 2 * half + 1, 2 * half + 1).
+    ``out`` is (n, 3, 2 * half + 1, 2 * half + 1).
     """
-    inner = half + reach
-    size, wide = 2 * inner + 1, 2 * inner + TAPS
-    padded = np.empty((wide, wide), np.float32)
-    rows = np.empty((wide, size), np.float32)
-    plane = np.empty((size, size), np.float32)
+    _size, wide = 2 * half + 1, 2 * half + TAPS
+    cropped = np.empty((coefficients.shape[0], wide * wide), np.float32)
+    padded, rows, line = (
+        np.empty(wide * wide, np.float32),
+        np.empty(wide * wide, np.float32),
+        np.empty(wide * wide, np.float32),
+    )
     wx, gx = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
     wy, gy = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
     for i in range(dx.size):
-        _evaluate(coefficients, sums, terms[i], inner + LANCZOS, padded)
         sx, sy = floor(dx[i] + 0.5), floor(dy[i] + 0.5)
+        _crop(coefficients, half + LANCZOS, -sy, -sx, cropped)
+        _evaluate(cropped, sums, terms[i], padded)
         _shift_weights(dx[i] - sx, wx, gx)
         _shift_weights(dy[i] - sy, wy, gy)
-        for j in range(3):
-            _shift(padded, inner, gy if j == 2 else wy, gx if j == 1 else wx, rows, plane)
-            for y in range(2 * half + 1):
-                for x in range(2 * half + 1):
-                    out[i, j, y, x] = plane[y + reach - sy, x + reach - sx]
+        _shift(padded, half, wy, wx, rows, line, out[i, 0])
+        _shift(padded, half, wy, gx, rows, line, out[i, 1])
+        _shift(padded, half, gy, wx, rows, line, out[i, 2])
 
 
 def window_half(fwhm_pix: float, psf_size: int) -> int:

@@ -40,7 +40,6 @@ class _Lobes:
     y0: Int64
     x0: Int64
     half: int
-    reach: int
 
     @property
     def centers(self) -> tuple[Float64, Float64]:
@@ -98,16 +97,15 @@ def _start(rows: Catalog, sign: Float64, lobe_y: Int64, lobe_x: Int64, plane: Ps
     half = plane.half + int(np.ceil(0.75 * plane.fwhm_pix))
     x0 = np.floor((x + lobe_x) / 2 + 0.5).astype(np.int64) - half
     y0 = np.floor((y + lobe_y) / 2 + 0.5).astype(np.int64) - half
-    return _Lobes(values=values, y0=y0, x0=x0, half=half, reach=int(np.ceil(1.5 * plane.fwhm_pix)) + 1)
+    return _Lobes(values=values, y0=y0, x0=x0, half=half)
 
 
 def _planes(lobes: _Lobes, plane: PsfOnFrame, terms: Float64, first: int) -> NDArray[np.float32]:
     size = 2 * lobes.half + 1
     out = np.empty((lobes.x0.size, 3, size, size), np.float32)
-    limit = lobes.reach + 0.49
-    dx = np.clip(lobes.values[:, first + 1] - lobes.x0 - lobes.half, -limit, limit)
-    dy = np.clip(lobes.values[:, first + 2] - lobes.y0 - lobes.half, -limit, limit)
-    psf_planes(plane.psf.coefficients, plane.sums, terms, dx, dy, lobes.half, lobes.reach, out)
+    dx = np.clip(lobes.values[:, first + 1] - lobes.x0 - lobes.half, -lobes.half, lobes.half)
+    dy = np.clip(lobes.values[:, first + 2] - lobes.y0 - lobes.half, -lobes.half, lobes.half)
+    psf_planes(plane.psf.coefficients, plane.sums, terms, dx, dy, lobes.half, out)
     return out
 
 
@@ -156,7 +154,7 @@ def _point_chi2(rows: Catalog, lobes: _Lobes, plane: PsfOnFrame) -> Float64:
     flux = rows["psfFlux"].astype(np.float64)
     point = _Lobes(
         values=np.stack([flux, rows["x"], rows["y"], 0 * flux, rows["x"], rows["y"]], axis=1),
-        y0=lobes.y0, x0=lobes.x0, half=lobes.half, reach=lobes.reach,
+        y0=lobes.y0, x0=lobes.x0, half=lobes.half,
     )  # fmt: skip
     n = flux.size
     terms = plane.terms(*lobes.centers)

@@ -232,7 +232,8 @@ def _fill_pixel_flags(sources: Catalog, quality: Catalog) -> None:
 
 
 def _footprint_sides(detections: Detections) -> NDArray[np.int64]:
-    return np.maximum(detections.y1 - detections.y0, detections.x1 - detections.x0).astype(np.int64)
+    sides: NDArray[np.int64] = np.maximum(detections.y1 - detections.y0, detections.x1 - detections.x0).astype(np.int64)
+    return sides
 
 
 def _box_sides(detections: Detections, x: Float64, y: Float64) -> NDArray[np.int32]:

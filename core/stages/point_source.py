@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from core.contracts.exposure import Frame
 from core.contracts.psf import PsfModel, polynomial_terms
+from core.errors import RejectedInputError
 from core.flags import Mask
 from core.kernels import psf_flux
+from core.kernels.moments import SHAPE_OK, adaptive_moments
 
 Float64 = NDArray[np.float64]
 
@@ -48,7 +50,7 @@ class PsfOnFrame:
     def of(cls, frame: Frame, psf: PsfModel) -> "PsfOnFrame":
         """Prepare ``psf`` for fits on ``frame``."""
         sums = psf.coefficients.sum(axis=(1, 2), dtype=np.float64)
-        return cls(frame=frame, psf=psf, sums=sums, fwhm_pix=psf.fwhm_pix())
+        return cls(frame=frame, psf=psf, sums=sums, fwhm_pix=_central_fwhm(psf))
 
     @property
     def half(self) -> int:
@@ -63,7 +65,14 @@ class PsfOnFrame:
         return np.ascontiguousarray(polynomial_terms(inside_x, inside_y, self.psf.shape, self.psf.order))
 
     def forced(self, x: Float64, y: Float64) -> PointFits:
-        """Fluxes at fixed positions (n,) [pixel]."""
+        """Fluxes at fixed positions (n,) [pixel]; taken by rows, so that their pixels are found in the cache."""
+        order = np.argsort(y, kind="stable")
+        sorted_fits = self._forced(x[order], y[order])
+        fits = _empty_fits(x.size)
+        fits.table[order], fits.status[order] = sorted_fits.table, sorted_fits.status
+        return fits
+
+    def _forced(self, x: Float64, y: Float64) -> PointFits:
         fits = _empty_fits(x.size)
         frame = self.frame
         psf_flux.forced_flux(
@@ -81,6 +90,20 @@ class PsfOnFrame:
             x, y, self.half, max_shift_pix, fits.table, fits.status,
         )  # fmt: skip
         return fits
+
+
+def _central_fwhm(psf: PsfModel) -> float:
+    """As ``psf.fwhm_pix()``, by the kernel: 0.05 ms instead of 5."""
+    image = psf.center()
+    moments, status = np.empty((1, 3)), np.empty(1, np.uint8)
+    middle = np.array([psf.size // 2], np.float64)
+    adaptive_moments(
+        image, np.ones_like(image), np.zeros(image.shape, np.uint16), 0, middle, middle, np.ones(1),
+        np.array([[4.0, 4.0, 0.0]]), np.array([psf.size]), moments, status,
+    )  # fmt: skip
+    if status[0] != SHAPE_OK:
+        raise RejectedInputError("the PSF has no adaptive moments", code="bad_psf")
+    return float(2.3548 * (moments[0, 0] * moments[0, 1] - moments[0, 2] ** 2) ** 0.25)
 
 
 def _empty_fits(n: int) -> PointFits:

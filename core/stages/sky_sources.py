@@ -25,8 +25,8 @@ class SkyConfig:
 def check_sky(difference: DifferenceImage, visit_info: VisitInfo, config: SkyConfig | None = None) -> SkyCheck:
     """Mean and standard deviation of flux over error at empty positions; N(0, 1) where the variance is right.
 
-    No masked or detected pixel lies in the fit's window. The positions depend on visit and detector only. NaN with fewer
-    than two positions.
+    No masked or detected pixel lies in the fit's window. The positions depend on visit and detector only. NaN with
+    fewer than two positions.
     """
     config = config or SkyConfig()
     random = np.random.default_rng([visit_info.visit, visit_info.detector])

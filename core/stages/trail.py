@@ -175,7 +175,7 @@ class _Window:
         ix, iy = np.floor(px + 0.5).astype(np.int64), np.floor(py + 0.5).astype(np.int64)
         planes = np.empty((n_points, 3, 2 * half + 1, 2 * half + 1), np.float32)
         psf = self.plane.psf
-        psf_planes(psf.coefficients, self.plane.sums, self.plane.terms(px, py), px - ix, py - iy, half, 0, planes)
+        psf_planes(psf.coefficients, self.plane.sums, self.plane.terms(px, py), px - ix, py - iy, half, planes)
         model = np.empty((5, *self.data.shape), np.float32)
         spread(planes, iy - half - self.y0, ix - half - self.x0, t, model)
         design = model.reshape(5, -1).astype(np.float64)
