@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from core.errors import ConfigurationError
 from service.log.contract import LogUnavailable, Message, Record
@@ -100,8 +100,9 @@ class KafkaLog:
     ) -> "KafkaReader":
         """A reader of all partitions of a topic."""
         group = group_id(name or f"anonymous-{secrets.token_hex(8)}", topic)
-        consumer = Consumer(consumer_settings(self._bootstrap, self._settings, group))
-        return KafkaReader(consumer, topic, self.partitions(topic), name is not None, start, self._timeout_s)
+        settings = consumer_settings(self._bootstrap, self._settings, group) | {"enable.partition.eof": True}
+        source = _Source(Consumer(settings), self._admin, topic, self.partitions(topic), self._timeout_s)
+        return KafkaReader(source, name is not None, start)
 
     def trim(self, topic: str, max_bytes: int, sinks: Iterable[str]) -> int:
         """Nothing: the topic's own retention drops records."""
@@ -154,17 +155,50 @@ class KafkaProducer:
         self._producer.flush(self._timeout_s)
 
 
+class _Source:
+    """A consumer of one topic, its offsets, and who to ask about the topic."""
+
+    def __init__(self, consumer: Consumer, admin: AdminClient, topic: str, partitions: int, timeout_s: float) -> None:
+        self.consumer = consumer
+        self._admin = admin
+        self._topic = topic
+        self._partitions = partitions
+        self._timeout_s = timeout_s
+
+    def parts(self, offsets: Mapping[int, int] | None = None) -> list[TopicPartition]:
+        """Partitions at offsets; without offsets all of them."""
+        if offsets is None:
+            return [TopicPartition(self._topic, partition) for partition in range(self._partitions)]
+        return [TopicPartition(self._topic, partition, offset) for partition, offset in offsets.items()]
+
+    def committed(self) -> dict[int, int]:
+        """Stored offsets."""
+        with unavailable("read offsets"):
+            stored = self.consumer.committed(self.parts(), timeout=self._timeout_s)
+        return {part.partition: part.offset for part in stored if part.offset >= 0}
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """First offset and last stable offset: two requests for all partitions."""
+        ends: list[dict[int, int]] = []
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+            with unavailable("ask for bounds"):
+                asked = self._admin.list_offsets(
+                    dict.fromkeys(self.parts(), spec),
+                    isolation_level=IsolationLevel.READ_COMMITTED,
+                    request_timeout=self._timeout_s,
+                )
+                ends.append({part.partition: found.result().offset for part, found in asked.items()})
+        return {partition: (ends[0][partition], ends[1][partition]) for partition in range(self._partitions)}
+
+
 class KafkaReader:
     """Plain reader of one topic: committed records only."""
 
-    def __init__(
-        self, consumer: Consumer, topic: str, partitions: int, is_named: bool, start: str, timeout_s: float
-    ) -> None:
-        self._consumer = consumer
-        self._topic = topic
-        self._partitions = partitions
+    def __init__(self, source: _Source, is_named: bool, start: str) -> None:
+        self._source = source
+        self._consumer = source.consumer
         self._is_named = is_named
-        self._timeout_s = timeout_s
+        self._ends: dict[int, tuple[int, int]] = {}
         stored = self.committed()
         first = {p: bounds[start == "latest"] for p, bounds in self.bounds().items()}
         self._positions = first | stored
@@ -177,11 +211,14 @@ class KafkaReader:
         messages: list[Message] = []
         failure = None
         for item in found:
-            if item.error() is not None:
-                failure = item.error()
-                continue
-            messages.append(decode(item))
-            self._positions[item.partition()] = item.offset() + 1
+            partition, error = item.partition(), item.error()
+            if error is None:
+                messages.append(decode(item))
+                self._positions[partition] = item.offset() + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._ends[partition] = (item.offset(), self._positions[partition])
+            else:
+                failure = error
         if failure is not None and not messages:
             raise LogUnavailable(f"cannot read: {failure}", action="read")
         return messages
@@ -190,8 +227,7 @@ class KafkaReader:
         """Store offsets under this reader's name."""
         if not self._is_named:
             raise ConfigurationError("a reader without a name has nowhere to commit", code="anonymous_reader")
-        stored = self._positions if offsets is None else offsets
-        parts = [TopicPartition(self._topic, partition, offset) for partition, offset in stored.items()]
+        parts = self._source.parts(self._positions if offsets is None else offsets)
         if parts:
             with unavailable("store offsets"):
                 for done in self._consumer.commit(offsets=parts, asynchronous=False) or ():
@@ -200,12 +236,7 @@ class KafkaReader:
 
     def committed(self) -> dict[int, int]:
         """Stored offsets."""
-        if not self._is_named:
-            return {}
-        parts = [TopicPartition(self._topic, partition) for partition in range(self._partitions)]
-        with unavailable("read offsets"):
-            stored = self._consumer.committed(parts, timeout=self._timeout_s)
-        return {part.partition: part.offset for part in stored if part.offset >= 0}
+        return self._source.committed() if self._is_named else {}
 
     def seek(self, offsets: Mapping[int, int]) -> None:
         """Go on at these offsets."""
@@ -213,19 +244,21 @@ class KafkaReader:
         self._assign()
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """Oldest offset held and end of what is committed (transaction markers count)."""
-        with unavailable("ask for bounds"):
-            return {
-                partition: self._consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, partition), timeout=self._timeout_s
-                )
-                for partition in range(self._partitions)
-            }
+        """Oldest offset held and end of what is committed.
+
+        Transaction markers take offsets too; where this reader has come to the end, the end is after its last message.
+        """
+        found = self._source.bounds()
+        for partition, (end, position) in self._ends.items():
+            if found[partition][1] == end:
+                found[partition] = (found[partition][0], position)
+        return found
 
     def close(self) -> None:
         """Release connections."""
         self._consumer.close()
 
     def _assign(self) -> None:
+        self._ends.clear()
         with unavailable("read"):
-            self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in self._positions.items()])
+            self._consumer.assign(self._source.parts(self._positions))

@@ -40,7 +40,7 @@ def producer_settings(bootstrap: str, extra: Settings) -> dict[str, Any]:
         "enable.idempotence": True,
         "acks": "all",
         "linger.ms": 1,
-        # the broker asks for patience while it still writes the markers of the transaction before: 100 ms is too much of it
+        # first pause where the broker still writes the markers of the transaction before; the default is 100 ms
         "retry.backoff.ms": 10,
         "message.max.bytes": MAX_MESSAGE_BYTES,
     }
