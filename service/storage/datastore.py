@@ -183,7 +183,7 @@ class Datastore:
         tables = [np.empty(0, REFERENCE_STAR)]
         for pixel in pixels:
             path = self._reference_path(int(pixel))
-            stars = _as_catalog(fitsio.read(path), REFERENCE_STAR, str(path))
+            stars = _as_catalog(fitsio.read(path, ext=1), REFERENCE_STAR, str(path))
             distance = separation_arcsec(stars["ra"], stars["dec"], float(ra), float(dec))
             tables.append(stars[distance <= 3600 * float(radius)])
         return np.concatenate(tables)
