@@ -34,9 +34,11 @@ class Cache:
     def put_arrays(self, arrays: Mapping[str, PackedArray]) -> None:
         """Publish arrays by name; pieces already there get a new time to live."""
         try:
+            self._put_pieces(arrays.values())
+            pipeline = self.client.pipeline(transaction=False)
             for name, packed in arrays.items():
-                self._put_pieces(packed)
-                self.client.set(self._array_key(name), packed.manifest(), ex=self._ttl_s)
+                pipeline.set(self._array_key(name), packed.manifest(), ex=self._ttl_s)
+            pipeline.execute()
         except redis.RedisError as error:
             raise _unavailable() from error
 
@@ -79,12 +81,12 @@ class Cache:
         self._bulk.close()
         self.client.close()
 
-    def _put_pieces(self, packed: PackedArray) -> None:
-        keys = [self._piece_key(digest) for digest in packed.digests]
+    def _put_pieces(self, arrays: Iterable[PackedArray]) -> None:
+        pieces = {self._piece_key(d): piece for a in arrays for d, piece in zip(a.digests, a.pieces, strict=True)}
         pipeline = self.client.pipeline(transaction=False)
-        for key in keys:
+        for key in pieces:
             pipeline.expire(key, self._ttl_s)
-        for key, piece, is_there in zip(keys, packed.pieces, pipeline.execute(), strict=True):
+        for (key, piece), is_there in zip(pieces.items(), pipeline.execute(), strict=True):
             if not is_there:
                 self.client.set(key, memoryview(piece), ex=self._ttl_s)
 
