@@ -103,7 +103,10 @@ class ComputeLoop:
         except RejectedInputError as error:
             answer, is_dead_letter = failed(error, Outcome.REJECTED), True
         except TransientError as error:
-            answer = failed(error, Outcome.BAD_RAW)
+            self._channel.send(
+                {"op": "failed", "generation": job.generation, "code": error.code, "message": str(error)}
+            )
+            return
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
         message, blobs = encode_answer(job.generation, answer, wall, cpu, is_dead_letter=is_dead_letter)
         self._channel.send(message, blobs)

@@ -26,6 +26,7 @@ class WorkQueue:
 
     def __init__(self) -> None:
         self._by_partition: dict[int, deque[Work]] = {}
+        self._held_until_s: dict[int, float] = {}
 
     def __len__(self) -> int:
         return sum(len(works) for works in self._by_partition.values())
@@ -34,9 +35,14 @@ class WorkQueue:
         """Put work behind all else of its partition."""
         self._by_partition.setdefault(work.partition, deque()).append(work)
 
-    def next(self) -> Work | None:
+    def hold(self, partition: int, until_s: float) -> None:
+        """Give out nothing of a partition for a while."""
+        self._held_until_s[partition] = until_s
+
+    def next(self, now_s: float) -> Work | None:
         """The head with the earliest end of readout; it stays in the queue."""
-        heads = [works[0] for works in self._by_partition.values() if works]
+        held = self._held_until_s
+        heads = [works[0] for p, works in self._by_partition.items() if works and held.get(p, now_s) <= now_s]
         return min(heads, key=lambda work: work.readout.readout_end_tai_s, default=None)
 
     def finish(self, work: Work) -> None:

@@ -28,6 +28,8 @@ BUSY_POLL_S: Final = 0.005
 IDLE_POLL_S: Final = 0.1
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 RESTART_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+ATTEMPT_S: Final = (0.2, 1.0, 2.0)
+"""Before a failed attempt is repeated; other partitions go on meanwhile."""
 MAX_UNCOMMITTED: Final = 2
 """Computed readouts that may wait for their commit before the child gets no more work."""
 
@@ -151,7 +153,7 @@ class Worker:
 
     def _start_next(self) -> None:
         while not self._is_child_busy and len(self._uncommitted) < MAX_UNCOMMITTED:
-            if (work := self._queue.next()) is None:
+            if (work := self._queue.next(self._clock.monotonic_s())) is None:
                 return
             attempt = self._attempt(work)
             if (finished := self._finish_unseen(attempt)) is not None:
@@ -246,14 +248,17 @@ class Worker:
                     self._child.prepare(hint)
             elif heard.message["op"] == "answer":
                 self._take_answer(decode_answer(heard.message, heard.blobs))
+            elif heard.message["op"] == "failed":
+                self._child_is_free()
+                if self._job is not None and heard.message["generation"] == self._job.generation:
+                    self._attempt_failed(heard.message["code"], heard.message["message"])
             elif heard.message["op"] == "reference":
                 self._parts.reporter.reference(heard.message["generation"], heard.message["cpu_wall_s"])
             elif heard.message["op"] == "bug":
                 log.error("child_bug_reported", traceback=heard.message["traceback"])
 
     def _take_answer(self, delivery: Delivery) -> None:
-        self._is_child_busy = False
-        self._metrics.child_busy.set(0)
+        self._child_is_free()
         if self._job is None or delivery.generation != self._job.generation:
             return  # the partition was lost meanwhile
         attempt, self._job = self._job, None
@@ -270,17 +275,28 @@ class Worker:
 
     def _child_failed(self, reason: str, message: str) -> None:
         self._metrics.child_restarts.labels(reason).inc()
-        self._is_child_busy = False
-        self._metrics.child_busy.set(0)
+        self._child_is_free()
         self._restart_at_s = self._clock.monotonic_s() + RESTART_S[min(self._n_restarts, len(RESTART_S) - 1)]
         self._n_restarts += 1
         log.error("child_gone", reason=reason, n_restarts=self._n_restarts)
-        if self._job is None:
-            return
+        if self._job is not None:
+            self._attempt_failed(f"child_{reason}", message)
+
+    def _attempt_failed(self, code: str, message: str) -> None:
+        """The job stays at the head of its partition and is tried again after a while; not for ever."""
+        assert self._job is not None
         attempt, self._job = self._job, None
-        self._metrics.failures.labels(f"child_{reason}").inc()
+        self._metrics.failures.labels(code).inc()
+        log.warning("attempt_failed", visit=attempt.work.readout.visit, code=code, number=attempt.number)
         if attempt.number >= self._settings.max_attempts:
-            self._finish(_crashed(attempt, f"attempt {attempt.number}: {message}"))
+            self._finish(_crashed(attempt, f"attempt {attempt.number}: {code}: {message}"))
+        else:
+            wait = ATTEMPT_S[min(attempt.number - 1, len(ATTEMPT_S) - 1)]
+            self._queue.hold(attempt.work.partition, self._clock.monotonic_s() + wait)
+
+    def _child_is_free(self) -> None:
+        self._is_child_busy = False
+        self._metrics.child_busy.set(0)
 
     def _restart_child(self) -> None:
         if self._child.pid is None and self._clock.monotonic_s() >= self._restart_at_s:

@@ -89,12 +89,14 @@ def test_readout_sent_again_is_a_duplicate_without_alerts(service: Service) -> N
 
 
 def test_outcomes_of_bad_data(service: Service) -> None:
-    uris = {"reject": Outcome.REJECTED, "unusable": Outcome.ASTROMETRY_FAILED, "transient": Outcome.BAD_RAW}
+    uris = {"reject": Outcome.REJECTED, "unusable": Outcome.ASTROMETRY_FAILED, "transient": Outcome.CRASHED}
     for i, uri in enumerate(uris):
         service.publish("readout", readout_event(t0=now(), uri=uri, visit=VISIT + i))
     manifests = service.pump_manifests(3)
     assert [m.outcome for m in manifests] == list(uris.values())
-    assert [letter.code for letter in service.dead_letters()] == ["bad_header"]
+    assert [letter.code for letter in service.dead_letters()] == ["bad_header", "crashed"]
+    assert "raw_unreadable" in manifests[2].message
+    assert service.sample("sub60_child_restarts_total", reason="died") == 0
 
 
 def test_without_the_cache_the_visit_goes_on(service: Service) -> None:

@@ -172,6 +172,7 @@ def test_a_child_that_overruns_is_replaced_and_its_late_answer_ignored() -> None
     late = bench.child.said.pop()
     bench.turn()
     assert bench.child.n_kills == 1
+    bench.clock.now += 1
     bench.turn(3)
     assert len(bench.child.jobs) == 2
     bench.child.said.append(late)
