@@ -90,6 +90,8 @@ def renumbered(events: Sequence[TimedEvent], dataset: Path, round_number: int) -
         event = dict(item.event)
         if item.topic == topics.NEXT_VISIT:
             event["groupId"] = _regrouped(event["groupId"], round_number)
+            if "visit" in event:
+                event["visit"] = _later_visit(event["visit"], round_number)
         else:
             visit = _later_visit(event["visit"], round_number)
             raw = dataset / event["uri"]

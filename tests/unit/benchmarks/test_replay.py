@@ -39,7 +39,7 @@ def next_visit(visit: int) -> dict[str, object]:
     return {
         "groupId": f"g{visit}", "coordinateSystem": 2, "position": [36.9, -4.8], "startTime": 1795144064.4,
         "rotationSystem": 2, "cameraAngle": 5.0, "filters": "r_57", "duration": 32.4, "nimages": 1,
-        "instrument": "TestCam", "private_sndStamp": 1795144055.4, "detectors": [0, 1],
+        "instrument": "TestCam", "visit": visit, "private_sndStamp": 1795144055.4, "detectors": [0, 1],
     }  # fmt: skip
 
 
@@ -127,6 +127,7 @@ def test_another_round_is_another_night(dataset: Path) -> None:
     raw = dataset / later[1].event["uri"]
     assert b"SEQNUM  =                 1120" in raw.read_bytes()
     assert len(raw.read_bytes()) == 2886
+    assert later[0].event["visit"] == 2026111901120
     assert later[0].event["groupId"] == later[1].event["group"]
     assert (dataset / "ephemerides" / "2026111901120.fits").is_file()
     assert first_free_round(events, {2026111900121, 2026111901120}) == 2
