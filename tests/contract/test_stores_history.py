@@ -12,13 +12,14 @@ from core.contracts.bundle import History, PartSource
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, empty_catalog
 from core.contracts.wcs import separation_arcsec
 from core.errors import TransientError
-from service.storage.apdb import ApdbStore, create_apdb
+from service.storage.apdb import ApdbStore
 from service.storage.cache import connect
 from service.storage.claims import Claims
 from service.storage.footprint import detector_corners
 from service.storage.history import PRUNE_AFTER_S, HistoryStore
 from service.storage.sky_pixels import HISTORY_ORDER, cells_of
 from tests.contract.stores_support import DEC, KEY, MJD, RA, cache_url, valkey
+from tests.support.apdb import make_apdb
 
 __all__ = ["cache_url", "valkey"]
 
@@ -60,8 +61,7 @@ def client(cache_url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def apdb(tmp_path: Path) -> ApdbStore:
-    create_apdb(f"sqlite:///{tmp_path}/apdb.sqlite", tmp_path / "config.yaml")
-    return ApdbStore(str(tmp_path / "config.yaml"))
+    return make_apdb(tmp_path)
 
 
 def store(apdb: ApdbStore, visit: int, mjd: float, rows: History) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, NULL_LONG, Catalog
 from core.errors import ConfigurationError
-from service.storage.apdb import ApdbStore, create_apdb
+from service.storage.apdb import ApdbStore
+from tests.support.apdb import make_apdb
 from tests.unit.alerts.records import random_catalog
 
 MJD = 61000.0
@@ -15,8 +16,7 @@ MJD = 61000.0
 
 @pytest.fixture
 def apdb(tmp_path: Path) -> ApdbStore:
-    create_apdb(f"sqlite:///{tmp_path}/apdb.sqlite", tmp_path / "config.yaml")
-    return ApdbStore(str(tmp_path / "config.yaml"))
+    return make_apdb(tmp_path)
 
 
 def make_visit(visit: int, mjd: float, n: int, seed: int = 1) -> tuple[Catalog, Catalog, Catalog]:
