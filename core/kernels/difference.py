@@ -50,43 +50,57 @@ def combine_variance(
     smoothed: Float32,
     taps: Float32,
     factor: float,
-    fraction: float,
+    fractions: Float32,
+    offset: float,
     is_plain_science: bool,
     scale: float,
+    rows: Float32,
     difference: Float32,
     variance: Float32,
 ) -> None:
     """Variance of the difference, and both put on the science image's flux scale, in one pass.
 
-    ``variance = scale**2 * (plain + factor * smoothed + (fraction * flux)**2)``, ``difference *= scale``.
-    ``smoothed`` is the convolved side's variance after :func:`smooth_variance` along x and is finished along y here;
-    the flux is that of the template's side: ``plain - difference`` where the template was convolved, else ``plain``.
+    ``variance = scale**2 (plain + factor smoothed + (fraction flux)**2 + (offset |gradient of flux|)**2)`` and
+    ``difference *= scale``. ``smoothed`` is the convolved side's variance after :func:`smooth_variance` along x and is
+    finished along y here. The flux is that of the template's side: ``plain - difference`` where the template was
+    convolved, else ``plain``.
 
     Parameters
     ----------
-    plain_image, plain_variance, smoothed, difference, variance : (ny, nx), the last two outputs (difference in place).
+    plain_image, plain_variance, smoothed : (ny, nx).    taps : (h + 1,) as for :func:`smooth_variance`.
+    fractions : (ceil(ny/16), ceil(nx/16)): error of the model as a fraction of the flux, by block of 16 pixels.
+    offset : error of the positions [pixel].    rows : (3, nx + 2) scratch.
+    difference : (ny, nx), changed in place.    variance : (ny, nx) output.
     """
     ny, nx = difference.shape
     h = taps.size - 1
-    k, a, s, f = np.float32(factor), np.float32(fraction**2), np.float32(scale), np.float32(scale * scale)
-    for y in range(ny):
-        v, d, image, plain = variance[y], difference[y], plain_image[y], plain_variance[y]
-        center = smoothed[y]
+    k, s, f = np.float32(factor), np.float32(scale), np.float32(scale * scale)
+    g = np.float32(offset * offset / 4)
+    for y in range(-1, ny):
+        # A row ahead: the gradient needs the flux of the next row before its difference is scaled.
+        if y + 1 < ny:
+            ahead, image, d = rows[(y + 1) % 3], plain_image[y + 1], difference[y + 1]
+            for x in range(nx):
+                ahead[x + 1] = image[x] - d[x] if is_plain_science else image[x]
+            ahead[0], ahead[nx + 1] = ahead[1], ahead[nx]
+            for x in range(nx):
+                d[x] *= s
+        if y < 0:
+            continue
+        v, plain, center = variance[y], plain_variance[y], smoothed[y]
         for x in range(nx):
             v[x] = taps[0] * center[x]
         for t in range(1, h + 1):
             up, down = smoothed[max(y - t, 0)], smoothed[min(y + t, ny - 1)]
             for x in range(nx):
                 v[x] += taps[t] * (up[x] + down[x])
-        if is_plain_science:
-            for x in range(nx):
-                flux = image[x] - d[x]
-                v[x] = f * (plain[x] + k * v[x] + a * flux * flux)
-                d[x] *= s
-        else:
-            for x in range(nx):
-                v[x] = f * (plain[x] + k * v[x] + a * image[x] * image[x])
-                d[x] *= s
+        here, below, above = rows[y % 3], rows[max(y - 1, 0) % 3], rows[min(y + 1, ny - 1) % 3]
+        for block in range(fractions.shape[1]):
+            a = fractions[y // 16, block] ** 2
+            for x in range(block * 16, min(block * 16 + 16, nx)):
+                dx, dy = here[x + 2] - here[x], above[x + 1] - below[x + 1]
+                systematic = a * here[x + 1] * here[x + 1] + g * (dx * dx + dy * dy)
+                v[x] = f * (plain[x] + k * v[x] + systematic)
 
 
 @kernel
@@ -134,26 +148,37 @@ def close_frame(difference: Float32, variance: Float32, mask: MaskArray, edge: i
 
 @kernel
 def mesh_histograms(
-    difference: Float32, variance: Float32, mask: MaskArray, limit_sigma: float, row_step: int, histograms: Int64
+    difference: Float32,
+    variance: Float32,
+    mask: MaskArray,
+    sigma: Float32,
+    limit_sigma: float,
+    row_step: int,
+    histograms: Int64,
 ) -> None:
-    """Histograms of difference / sigma in the cells of a mesh, over unmasked pixels within ``limit_sigma``.
+    """Histograms of difference / sigma in the cells of a mesh, over sky pixels within ``limit_sigma``.
+
+    Sky pixels are unmasked and have less than twice the cell's typical variance.
 
     Parameters
     ----------
+    sigma : (n_my, n_mx) typical noise of a pixel of each cell.    row_step : every so many rows are used.
     histograms : (n_my, n_mx, n_bins) int64 output; the bins span -limit_sigma .. +limit_sigma.
-    row_step : every so many rows are used.
     """
     ny, nx = difference.shape
     n_my, n_mx, n_bins = histograms.shape
     histograms[:] = 0
-    width = n_bins / (2 * limit_sigma)
+    middle = np.float32(n_bins / 2)
     for y in range(0, ny, row_step):
         my = y * n_my // ny
+        values, variances, bits = difference[y], variance[y], mask[y]
         for mx in range(n_mx):
             counts = histograms[my, mx]
+            width = np.float32(n_bins / (2 * limit_sigma * sigma[my, mx]))
+            most = np.float32(2 * sigma[my, mx] ** 2)
             for x in range(-(-mx * nx // n_mx), -(-(mx + 1) * nx // n_mx)):
-                if mask[y, x] & _NOT_SKY == 0:
-                    value = (difference[y, x] / np.sqrt(variance[y, x]) + limit_sigma) * width
+                if bits[x] & _NOT_SKY == 0 and variances[x] < most:
+                    value = values[x] * width + middle
                     if 0 <= value < n_bins:
                         counts[int(value)] += 1
 
@@ -233,3 +258,18 @@ def sampled_snr(
                 break
         if is_clean and norm > 0:
             snr[n] = signal / np.sqrt(norm)
+
+
+@kernel
+def mark_blocks(first: MaskArray, second: MaskArray, bits: int, size: int, marked: NDArray[np.bool_]) -> None:
+    """True for each block of ``size`` pixels square in which either mask has any of the bits."""
+    ny, nx = first.shape
+    marked[:] = False
+    for y in range(ny):
+        a, b = first[y], second[y]
+        for block in range(marked.shape[1]):
+            union = 0
+            for x in range(block * size, min((block + 1) * size, nx)):
+                union |= a[x] | b[x]
+            if union & bits:
+                marked[y // size, block] = True

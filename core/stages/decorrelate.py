@@ -23,8 +23,8 @@ _FFT_SIZE = 96
 class WhiteningConfig:
     """When and how the difference is whitened."""
 
-    min_noise_fraction: float = 0.1
-    """Whiten only where the convolved side brings at least this fraction of the noise power."""
+    min_snr_gain: float = 0.005
+    """Whiten only where the S/N of a point source gains at least this fraction; it costs two more transforms."""
     n_side: int = 5
     half_width_pix: int = 10
     order: int = 2
@@ -60,18 +60,25 @@ def whitening_kernel(
     return KernelField(coefficients=coefficients, shape=kernel.shape, order=config.order)
 
 
-def noise_factor(kernel: KernelField, psf: PsfModel) -> float:
-    """Noise power that a PSF filter sees after the kernel, as a fraction of that of white noise times the sum squared.
+def noise_figures(kernel: KernelField, psf: PsfModel, v_plain: float, v_convolved: float) -> tuple[float, float]:
+    """What a PSF filter loses to the colour of the noise: (factor, gain).
 
-    Used without whitening: the convolved noise is weak at the high frequencies that the filter hardly passes, so this
-    is a little below one.
+    ``factor`` is the convolved side's noise power within the filter, as a fraction of that of white noise times the
+    kernel's sum squared: the variance to use without whitening. ``gain`` is the fraction of S/N that whitening would add:
+    ``<N> <1/N>`` over the PSF's power, N being the noise power (Cauchy-Schwarz), its root, less one.
+
+    Parameters
+    ----------
+    psf : PSF in the difference before whitening.    v_plain, v_convolved : sky variances of the two sides [nJy**2].
     """
-    x, y = (kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2
-    local = kernel.at(x, y).astype(np.float64)
+    local = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2).astype(np.float64)
     shape = (_FFT_SIZE, _FFT_SIZE)
     power = np.square(np.abs(scipy.fft.fft2(local / local.sum(), s=shape)))
     weight = np.square(np.abs(scipy.fft.fft2(psf.center().astype(np.float64), s=shape)))
-    return float((power * weight).sum() / weight.sum())
+    weight /= weight.sum()
+    noise = v_plain + power * local.sum() ** 2 * v_convolved
+    gain = np.sqrt((noise * weight).sum() * (weight / noise).sum()) - 1
+    return float((power * weight).sum()), float(gain)
 
 
 def difference_psf(

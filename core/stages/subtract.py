@@ -4,22 +4,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from core.contracts.catalogs import Catalog
 from core.contracts.exposure import DifferenceImage, Exposure, Frame, WarpedTemplate
 from core.contracts.psf import PsfModel
 from core.errors import Outcome, UnusableDataError
-from core.flags import MASK_DTYPE
+from core.flags import MASK_DTYPE, Mask
 from core.kernels.difference import (
     close_frame,
     combine_masks,
     combine_variance,
+    mark_blocks,
     sampled_snr,
     scale_plane,
     smooth_variance,
 )
 from core.stages.convolve import subtract_convolved
-from core.stages.decorrelate import WhiteningConfig, difference_psf, grid_positions, noise_factor, whitening_kernel
+from core.stages.decorrelate import WhiteningConfig, difference_psf, grid_positions, noise_figures, whitening_kernel
 from core.stages.difference_background import DifferenceBackgroundConfig, subtract_difference_background
 from core.stages.matching_kernel import KernelConfig, KernelField, fit_kernel
 from core.workspace import Workspace
@@ -34,13 +36,19 @@ class SubtractConfig:
 
     convolve: str = "auto"
     """``template``, ``science``, or ``auto``: the image with the sharper PSF."""
-    sharper_margin: float = 1.02
+    sharper_margin: float = 1.15
     """The template may be broader than the science image by this factor and still be the one convolved."""
     kernel: KernelConfig = field(default_factory=KernelConfig)
     whitening: WhiteningConfig = field(default_factory=WhiteningConfig)
     background: DifferenceBackgroundConfig = field(default_factory=DifferenceBackgroundConfig)
     systematic_fraction: float = 0.01
     """This fraction of the template's flux, squared, is added to the variance: no kernel is better than that."""
+    halo_fraction: float = 0.15
+    """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches."""
+    halo_pix: int = 64
+    offset_pix: float = 0.03
+    """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
+    is added to the variance (Zackay, Ofek & Gal-Yam 2016, section 3.3)."""
     mask_leak: float = 0.1
     """Bits of the convolved image spread to where less than this fraction of the kernel reaches farther."""
     min_sky_width: float = 0.5
@@ -106,8 +114,9 @@ def subtract_frames(
     smoothed: Float32 = workspace.array("difference.smoothed_variance", shape)  # type: ignore[assignment]
     smooth_variance(convolved.variance, convolved.mask, taps, row[: shape[1] + 2 * (taps.size - 1)], smoothed)
     combine_variance(
-        plain.image, plain.variance, smoothed, taps, factor * kernel_sum**2, config.systematic_fraction,
-        not is_science_convolved, scale, out.image, out.variance,
+        plain.image, plain.variance, smoothed, taps, factor * kernel_sum**2, _fractions(science, template, config),
+        config.offset_pix, not is_science_convolved, scale, np.empty((3, shape[1] + 2), np.float32),
+        out.image, out.variance,
     )  # fmt: skip
     reach = kernel_reach(kernel, config.mask_leak)
     combine_masks(plain.mask, convolved.mask, reach, out.mask)
@@ -132,10 +141,19 @@ def _noise_model(
 ) -> tuple[KernelField | None, float]:
     """Whitening kernel, where it pays, and the factor of the convolved side's variance."""
     v_plain, v_convolved = (_sky_variance(f, config.whitening.n_side) for f in (plain, convolved))
-    share = kernel.sum_center() ** 2 * v_convolved
-    if float(np.median(share / (share + v_plain))) < config.whitening.min_noise_fraction:
-        return None, noise_factor(kernel, psf)
+    factor, gain = noise_figures(kernel, psf, float(np.median(v_plain)), float(np.median(v_convolved)))
+    if gain < config.whitening.min_snr_gain:
+        return None, factor
     return whitening_kernel(kernel, v_plain, v_convolved, config.whitening), 1.0
+
+
+def _fractions(science: Frame, template: Frame, config: SubtractConfig) -> Float32:
+    """Error of the matched template as a fraction of its flux, by blocks of 16 pixels."""
+    ny, nx = science.shape
+    saturated = np.zeros((-(-ny // 16), -(-nx // 16)), np.bool_)
+    mark_blocks(science.mask, template.mask, int(Mask.SAT | Mask.SAT_TEMPLATE), 16, saturated)
+    halo = maximum_filter(saturated, 2 * round(config.halo_pix / 16) + 1)
+    return np.where(halo, np.float32(config.halo_fraction), np.float32(config.systematic_fraction))
 
 
 def _sky_variance(frame: Frame, n_side: int) -> Float64:

@@ -72,8 +72,9 @@ def test_difference_holds_the_transients_only(science_sigma: float, template_sig
 
 def test_shallow_template_gives_white_noise() -> None:
     scene = make_scene(2.2, 1.5, template_noise=20.0)
-    noisy = subtract(scene.exposure, scene.template, scene.stars, Workspace(), SMALL)
-    never = replace(SMALL, whitening=WhiteningConfig(min_noise_fraction=2.0))
+    always = replace(SMALL, whitening=WhiteningConfig(min_snr_gain=-1.0))
+    never = replace(SMALL, whitening=WhiteningConfig(min_snr_gain=9.0))
+    noisy = subtract(scene.exposure, scene.template, scene.stars, Workspace(), always)
     coloured = subtract(scene.exposure, scene.template, scene.stars, Workspace(), never)
     assert coarse_to_fine_power(noisy.frame) == pytest.approx(1.0, abs=0.15)
     assert coarse_to_fine_power(coloured.frame) > 1.2
