@@ -18,12 +18,12 @@ SCHEMA_ID: Final = 100 * MAJOR + MINOR
 NAMESPACE: Final = f"lsst.v{MAJOR}_{MINOR}"
 
 NEVER_MEASURED: Final[dict[str, frozenset[str]]] = {
-    "diaSource": frozenset({"parentDiaSourceId", "timeWithdrawnMjdTai"}),
+    "diaSource": frozenset({"parentDiaSourceId", "timeWithdrawnMjdTai", "glint_trail"}),
     "diaForcedSource": frozenset({"timeWithdrawnMjdTai"}),
     "mpc_orbits": frozenset({"mpc_orb_jsonb"}),
 }
-"""Columns this pipeline always sends as null: peaks of one footprint have no parent row, and an alert is sent before
-anything can be withdrawn."""
+"""Columns this pipeline always sends as null: peaks of one footprint have no parent row, an alert is sent before
+anything can be withdrawn, and nobody looks for glints."""
 
 
 def schema_folder() -> Path:
