@@ -105,7 +105,7 @@ def mesh_statistics(
                 for x in range(x0, x1):
                     # first and last bin hold what lies outside
                     b = int(min(max((image[y, x] - low32) * scale + np.float32(1.0), 0.0), N_BINS + 1.0))
-                    good = np.int64(mask[y, x] & skip == 0)
+                    good = int(mask[y, x] & skip == 0)
                     histogram[b] += good
                     used += good
             if used * row_step < min_fraction * (y1 - y0) * (x1 - x0):

@@ -328,4 +328,6 @@ def fit_sources(
             if abs(x[i] - start_x) > max_shift or abs(y[i] - start_y) > max_shift:
                 is_free = False
                 x[i], y[i] = start_x, start_y
-            turn += 1
+            # a step that is small against the error changes nothing
+            settled = sx * sx < 0.0025 * out[i, 2] ** 2 and sy * sy < 0.0025 * out[i, 3] ** 2
+            turn = n_iterations + 1 if is_free and settled else turn + 1

@@ -204,23 +204,24 @@ def _aperture(image: Float32, variance: Float32, cx: float, cy: float, radius: f
 
 @kernel
 def bright_maxima(
-    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, min_snr: float, margin: int, step: int,
-    out_y: Int32, out_x: Int32,
+    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, least: float, min_snr: float, margin: int,
+    step: int, out_y: Int32, out_x: Int32,
 ) -> int:  # fmt: skip
     """Pixels that are maxima of their 5 x 5 and above ``min_snr``, unmasked; every ``step``-th stripe of 64 rows.
 
+    No pixel below ``least``, which must be positive, is looked at.
     Returns how many, at most the size of the outputs.
     """
     ny, nx = image.shape
     square = np.float32(min_snr * min_snr)
-    zero = np.float32(0.0)
+    floor = np.float32(least)
     n = 0
     for y in range(margin, ny - margin):
         if (y // 64) % step:
             continue
         for x in range(margin, nx - margin):
             v = image[y, x]
-            if v <= zero or v * v < square * variance[y, x]:
+            if v < floor or v * v < square * variance[y, x]:
                 continue
             is_peak = True
             found = _NO_BITS

@@ -26,7 +26,8 @@ class PsfConfig:
     """How stars are chosen and the PSF is fitted."""
 
     order: int = 2
-    max_stars: int = 320
+    max_stars: int = 240
+    first_stars: int = 80
     min_stars: int = 3
     stars_per_term: int = 4
     """Fewer than this a polynomial term lower the order."""
@@ -72,7 +73,9 @@ def fit_psf(frame: Frame, sources: Catalog, workspace: Workspace, config: PsfCon
     fwhm = float(np.median(_widths(sources[stars])))
     x, y, flux = (sources[name][stars].astype(np.float64) for name in ("x", "y", "apFlux"))
     kept = np.ones(stars.size, bool)
-    psf = _fit_model(frame, x, y, flux, fwhm, workspace, config)
+    # a first model from a few bright stars only gives the positions
+    first = np.argsort(-flux)[: config.first_stars]
+    psf = _fit_model(frame, x[first], y[first], flux[first], fwhm, workspace, config)
     for _ in range(2):
         fits = _fit_positions(frame, psf, x, y, fwhm, 2, config)
         chi2 = fits[:, 4] / np.median(fits[:, 4])

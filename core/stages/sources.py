@@ -35,6 +35,8 @@ class SourcesConfig:
     """Fraction of a peak that must lie above its surroundings."""
     seeing_min_snr: float = 25.0
     """Single pixels above this may be the centers of stars that show the seeing."""
+    seeing_max_peaks: int = 400
+    """So many of them are measured."""
     seeing_min_fwhm_pix: float = 1.7
     """Anything narrower is no star."""
 
@@ -46,12 +48,13 @@ def measure_seeing(frame: Frame, guess_fwhm_pix: float, workspace: Workspace, co
     """
     y, x = (workspace.array(f"seeing.{axis}", (4096,), np.int32) for axis in "yx")
     step = 2 if frame.shape[0] >= 2048 else 1
+    least = max(0.8 * config.seeing_min_snr * float(np.sqrt(np.percentile(frame.variance[::37, ::31], 10))), 1e-30)
     n = bright_maxima(
-        frame.image, frame.variance, frame.mask, _UNTRUSTED, config.seeing_min_snr, 16, step, y, x  # type: ignore[arg-type]
+        frame.image, frame.variance, frame.mask, _UNTRUSTED, least, config.seeing_min_snr, 16, step, y, x  # type: ignore[arg-type]
     )  # fmt: skip
     if n < 5:
         return guess_fwhm_pix
-    chosen = np.linspace(0, n - 1, min(n, 1000)).astype(np.int64)
+    chosen = np.linspace(0, n - 1, min(n, config.seeing_max_peaks)).astype(np.int64)
     shapes, _ = _measure(frame, y[chosen], x[chosen], guess_fwhm_pix / FWHM_PER_SIGMA, 4, 1.0)  # type: ignore[arg-type]
     widths = fwhm_of(shapes[:, 2], shapes[:, 3], shapes[:, 4])
     widths = widths[np.isfinite(widths) & (widths > config.seeing_min_fwhm_pix)]

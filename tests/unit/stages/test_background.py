@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sep
 from numpy.typing import NDArray
 
 from core.contracts.exposure import Frame
@@ -95,3 +96,14 @@ def test_a_frame_without_a_usable_cell_is_unusable() -> None:
     with pytest.raises(UnusableDataError) as caught:
         subtract_background(frame, Workspace(), BackgroundConfig())
     assert caught.value.outcome is Outcome.BAD_RAW
+
+
+def test_the_mesh_agrees_with_sep() -> None:
+    frame, _, _ = make_frame()
+    reference = sep.Background(frame.image.copy(), bw=128, bh=128, fw=1, fh=1)
+    level = reference.back()
+    before = frame.image.copy()
+    result = subtract_background(frame, Workspace(), BackgroundConfig(filter_cells=1, row_step=1))
+    inner = np.s_[64:-64, 64:-64]
+    assert np.abs((before - frame.image) - level)[inner].mean() < 1.0
+    np.testing.assert_allclose(result.sigma, reference.globalrms, rtol=0.03)

@@ -5,9 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from core.flags import Mask
+from core.kernels.cosmic_rays import find_sharp_pixels
 from core.stages.cosmic_rays import CosmicRayConfig, find_cosmic_rays
 from core.stages.sources import SourcesConfig, measure_seeing
 from core.workspace import Workspace
+from tests.support.reference.cosmic_rays import sharp_pixels
 from tests.support.starfield import make_starfield
 
 
@@ -76,3 +78,19 @@ def test_a_clean_frame_stays_as_it_is() -> None:
     before = field.frame.image.copy()
     assert find_cosmic_rays(field.frame, 4.0, Workspace(), CosmicRayConfig()) <= 9
     assert (field.frame.image == before).mean() > 0.999
+
+
+def test_the_first_search_equals_its_plain_twin() -> None:
+    field = make_starfield(shape=(200, 230), n=25, seed=8)
+    add_tracks(field.frame.image, np.random.default_rng(8), 15)
+    image, variance, mask = field.frame.image, field.frame.variance, field.frame.mask
+    mask[50:60, 100] = Mask.BAD
+    y, x = np.empty(5000, np.int32), np.empty(5000, np.int32)
+    sigma, skip = 1.6, np.uint16(Mask.BAD)
+    axis, diagonal = float(np.exp(-0.5 / sigma**2)), float(np.exp(-1 / sigma**2))
+    n = find_sharp_pixels(image, variance, mask, skip, 1.0, 5.0, axis, diagonal, 0.1, 4.0, y, x)
+    found = np.zeros(image.shape, bool)
+    found[y[:n], x[:n]] = True
+    expected = sharp_pixels(image.astype(float), variance.astype(float), mask != 0, sigma, 5.0, 4.0, 0.1)
+    assert n > 50
+    assert np.count_nonzero(found != expected) <= 1

@@ -8,7 +8,7 @@ from core.contracts.psf import polynomial_terms
 from core.contracts.results import PsfFit
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
-from core.kernels.psf_fit import centered_stamps, fit_pixels
+from core.kernels.psf_fit import FIT_FAILED, centered_stamps, fit_pixels, fit_sources
 from core.stages.psf import PsfConfig, fit_psf, select_stars
 from core.stages.sources import SourcesConfig, detect_sources
 from core.workspace import Workspace
@@ -111,3 +111,38 @@ def test_fit_pixels_equals_least_squares_and_clips() -> None:
     clipped = np.empty_like(out)
     fit_pixels(spoiled, weights, terms, 5.0, 5, clipped)
     assert np.abs(clipped - out).max() < 0.2
+
+
+def test_fit_sources_recovers_a_shifted_model_exactly() -> None:
+    rng = np.random.default_rng(6)
+    model = moffat_stamp(0, 0, 4.0, 31)
+    coefficients = (model / model.sum())[None].astype(np.float32)
+    image = np.zeros((200, 200))
+    truth = [(50.31, 60.77, 4e4), (120.5, 90.02, 900.0), (151.9, 30.4, 8e5)]
+    for x, y, flux in truth:
+        px, py = round(x), round(y)
+        padded = np.pad(coefficients[0].astype(float), 5)
+        image[py - 20 : py + 21, px - 20 : px + 21] += flux * twin.shifted(padded, x - px, y - py)
+    frame = image.astype(np.float32)
+    x = np.array([t[0] for t in truth]) + rng.uniform(-0.4, 0.4, 3)
+    y = np.array([t[1] for t in truth]) + rng.uniform(-0.4, 0.4, 3)
+    out = np.empty((3, 6))
+    mask = np.zeros(frame.shape, np.uint16)
+    variance = np.ones_like(frame)
+    fit_sources(frame, variance, mask, np.uint16(Mask.BAD), coefficients, 0, 6, 8, 2.0, 0.0, x, y, out)
+    np.testing.assert_allclose(x, [t[0] for t in truth], atol=2e-3)
+    np.testing.assert_allclose(y, [t[1] for t in truth], atol=2e-3)
+    np.testing.assert_allclose(out[:, 0], [t[2] for t in truth], rtol=2e-3)
+    inner = coefficients[0, 9:-9, 9:-9].astype(float)
+    np.testing.assert_allclose(out[:, 1], 1 / np.sqrt((inner**2).sum()), rtol=0.02)
+
+
+def test_a_source_outside_or_all_masked_fails_alone() -> None:
+    coefficients = moffat_stamp(0, 0, 4.0, 31)[None].astype(np.float32)
+    frame = np.random.default_rng(1).normal(0, 1, (64, 64)).astype(np.float32)
+    mask = np.zeros(frame.shape, np.uint16)
+    mask[:40, :40] = Mask.BAD
+    x, y, out = np.array([-5.0, 20.0, 50.0]), np.array([10.0, 20.0, 50.0]), np.empty((3, 6))
+    fit_sources(frame, frame**2 + 1, mask, np.uint16(Mask.BAD), coefficients, 0, 6, 2, 1.5, 0.0, x, y, out)
+    assert (out[:2, 5] == FIT_FAILED).all()
+    assert np.isfinite(out[2, :2]).all()

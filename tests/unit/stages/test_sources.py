@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from core.contracts.catalogs import Catalog
 from core.contracts.exposure import Frame
 from core.flags import Mask
-from core.kernels.source_detection import smooth_separable
+from core.kernels.source_detection import measure_shapes, smooth_separable
 from core.stages.sources import SourcesConfig, clump, detect_sources, fwhm_of, gaussian_taps, measure_seeing
 from core.workspace import Workspace
 from tests.support.starfield import Starfield, draw_stars, make_starfield
@@ -117,3 +117,19 @@ def test_clump_finds_the_denser_of_two() -> None:
     rng = np.random.default_rng(4)
     values = np.concatenate([rng.normal(4.0, 0.05, 60), rng.uniform(2, 12, 150)])
     np.testing.assert_allclose(clump(values), 4.0, atol=0.1)
+
+
+def test_moments_of_an_elliptical_gaussian_are_its_own() -> None:
+    y, x = np.mgrid[:61, :61]
+    covariance = np.array([[4.0, 0.8], [0.8, 2.5]])
+    d = np.stack([x - 30.3, y - 29.8], -1)
+    image = (1e4 * np.exp(-0.5 * np.einsum("yxi,ij,yxj->yx", d, np.linalg.inv(covariance), d))).astype(np.float32)
+    out, bits = np.empty((1, 8)), np.empty(1, np.uint16)
+    mask = np.zeros(image.shape, np.uint16)
+    mask[31, 31], mask[40, 40] = Mask.CR, Mask.SAT
+    peak = (np.array([30], np.int32), np.array([30], np.int32))
+    measure_shapes(image, np.ones_like(image), mask, *peak, 1.8, 0, 12.0, out, bits)
+    np.testing.assert_allclose(out[0, :2], [30.3, 29.8], atol=0.01)
+    np.testing.assert_allclose(out[0, 2:5], [4.0, 2.5, 0.8], atol=0.1)
+    np.testing.assert_allclose(out[0, 5], image.sum(), rtol=1e-3)
+    assert bits[0] == Mask.CR
