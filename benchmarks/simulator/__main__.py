@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.simulator.config import PRESETS, preset
 from benchmarks.simulator.dataset import n_steps, simulate
+from benchmarks.simulator.selftest import check_dataset
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
@@ -27,6 +28,7 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 @click.option("--bands", help="Comma-separated bands of the visits, in turn.")
 @click.option("--seeing", help="Comma-separated FWHM [arcsec] of the visits, in turn.")
 @click.option("--camera", type=click.Choice(["lsstcam", "testcam"]), help="Default: the preset's.")
+@click.option("--self-test", is_flag=True, help="Measure sky noise, star counts and zero point; fail beyond 5 %.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes, one a detector.")
 def main(
     out: Path,
@@ -37,6 +39,7 @@ def main(
     bands: str | None,
     seeing: str | None,
     camera: str | None,
+    self_test: bool,
     jobs: int,
 ) -> None:
     """Simulate raws, calibrations, templates, history, events and truth into OUT (skipped if already there)."""
@@ -65,6 +68,14 @@ def main(
         console.print(f"{out}: {config.visits * len(config.detectors)} raws in {time.monotonic() - begin:.0f} s")
     else:
         console.print(f"{out}: already there")
+    if self_test:
+        checks = check_dataset(out)
+        for check in checks:
+            verdict = "ok" if check.passed else "OUT OF TOLERANCE"
+            line = f"{check.raw} {check.name}: asked {check.asked:.4g}, found {check.found:.4g} {verdict}"
+            console.print(line, markup=False)
+        if not all(check.passed for check in checks):
+            raise click.ClickException("the dataset is not what was asked for")
 
 
 if __name__ == "__main__":

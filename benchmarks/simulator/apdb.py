@@ -1,12 +1,12 @@
 """Writes the past into an alert production database, through its own interface only."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from astropy.time import Time
 from lsst.dax.apdb import ApdbTables
 from lsst.dax.apdb.sql import ApdbSql
@@ -47,10 +47,11 @@ def rebase_apdb(out: Path) -> None:
     path = out / "apdb" / "config.yaml"
     if not path.is_file():
         return
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    url = f"sqlite:///{(out / 'apdb' / 'apdb.sqlite').resolve()}"
-    if settings["db_url"] != url:
-        path.write_text(yaml.dump({**settings, "db_url": url}), encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    here = f"db_url: sqlite:///{(out / 'apdb' / 'apdb.sqlite').resolve()}"
+    moved = re.sub(r"^db_url: .*$", lambda _: here, text, flags=re.MULTILINE)
+    if moved != text:
+        path.write_text(moved, encoding="utf-8")
 
 
 def _frame(apdb: ApdbSql, table: ApdbTables, columns: Table) -> pd.DataFrame:

@@ -52,6 +52,8 @@ class Transients:
     dec: Float64
     is_hosted: NDArray[np.bool_]
     is_near_bright: NDArray[np.bool_]
+    is_bright: NDArray[np.bool_]
+    """Drawn from ``bright_snr_range``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,38 +112,46 @@ def make_variables(config: SimulationConfig, camera: Camera, detector: int) -> V
 
 
 def make_transients(config: SimulationConfig, camera: Camera, detector: int, visit_index: int, sky: Rows) -> Transients:
-    """Half of them last through the night, half are of this visit only; hosts and neighbors as configured."""
+    """Half of them last through the night, half are of this visit only, and the bright ones too."""
     n_lasting = config.transients // 2
-    parts = []
-    for index, n in ((-1, n_lasting), (visit_index, config.transients - n_lasting)):
-        rng = stream(config.seed, "transients", detector, index + 1)
-        ra, dec = _uniform_sky(rng, config, camera, detector, n)
-        kind = rng.permutation(np.arange(n) / max(n, 1))
-        is_core, is_hosted, is_near = kind < 0.1, kind < 0.5, (kind >= 0.5) & (kind < 0.6)
-        inside = _inside(config, camera, detector, sky)
-        hosts = np.flatnonzero(inside & ~sky["is_star"] & (sky["mag"][:, 2] < 24.0) & (sky["mag"][:, 2] > 18.5))
-        stars = np.flatnonzero(inside & sky["is_star"] & (sky["mag"][:, 2] < _BRIGHT_MAG))
-        if hosts.size == 0:
-            is_hosted[:] = False
-        if stars.size == 0:
-            is_near[:] = False
-        angle = rng.uniform(0, 2 * np.pi, n)
-        for where, pool in ((is_hosted, hosts), (is_near, stars)):
-            m = int(where.sum())
-            if m == 0:
-                continue
-            host = sky[rng.choice(pool, m)]
-            if where is is_hosted:
-                spread = np.where(is_core[where], CORE_ARCSEC, 1.2 * host["re"])
-                radius = spread * np.sqrt(rng.random(m))
-            else:
-                radius = np.sqrt(rng.uniform(1.5**2, NEAR_BRIGHT_ARCSEC**2, m))
-            dec[where] = host["dec"] + radius * np.cos(angle[where]) / 3600
-            ra[where] = host["ra"] + radius * np.sin(angle[where]) / 3600 / np.cos(np.radians(host["dec"]))
-        ids = TRANSIENT_IDS + (detector * 1000 + index + 1) * 10_000 + np.arange(n)
-        parts.append((ids, ra, dec, is_hosted, is_near))
-    joined = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-    return Transients(ids=joined[0], ra=joined[1], dec=joined[2], is_hosted=joined[3], is_near_bright=joined[4])
+    lasting = _transients(config, camera, detector, -1, n_lasting, 0, sky)
+    new = _transients(
+        config, camera, detector, visit_index, config.transients - n_lasting, config.bright_transients, sky
+    )
+    names = ("ids", "ra", "dec", "is_hosted", "is_near_bright", "is_bright")
+    return Transients(**{name: np.concatenate([getattr(lasting, name), getattr(new, name)]) for name in names})
+
+
+def _transients(
+    config: SimulationConfig, camera: Camera, detector: int, index: int, n_usual: int, n_bright: int, sky: Rows
+) -> Transients:
+    """A tenth in galaxies' cores, four tenths elsewhere on galaxies, a tenth near bright stars, the rest anywhere."""
+    rng = stream(config.seed, "transients", detector, index + 1)
+    n = n_usual + n_bright
+    ra, dec = _uniform_sky(rng, config, camera, detector, n)
+    kind = np.concatenate([rng.permutation(np.arange(n_usual) / max(n_usual, 1)), np.ones(n_bright)])
+    inside = _inside(config, camera, detector, sky)
+    magnitude = sky["mag"][:, 2]
+    hosts = np.flatnonzero(inside & ~sky["is_star"] & (magnitude < 24.0) & (magnitude > 18.5))
+    stars = np.flatnonzero(inside & sky["is_star"] & (magnitude < _BRIGHT_MAG))
+    is_hosted = (kind < 0.5) & (hosts.size > 0)
+    is_near = (kind >= 0.5) & (kind < 0.6) & (stars.size > 0)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    for where, pool in ((is_hosted, hosts), (is_near, stars)):
+        m = int(where.sum())
+        if m == 0:
+            continue
+        host = sky[rng.choice(pool, m)]
+        if where is is_hosted:
+            radius = np.where(kind[where] < 0.1, CORE_ARCSEC, 1.2 * host["re"]) * np.sqrt(rng.random(m))
+        else:
+            radius = np.sqrt(rng.uniform(1.5**2, NEAR_BRIGHT_ARCSEC**2, m))
+        dec[where] = host["dec"] + radius * np.cos(angle[where]) / 3600
+        ra[where] = host["ra"] + radius * np.sin(angle[where]) / 3600 / np.cos(np.radians(host["dec"]))
+    ids = TRANSIENT_IDS + (detector * 1000 + index + 1) * 10_000 + np.arange(n)
+    return Transients(
+        ids=ids, ra=ra, dec=dec, is_hosted=is_hosted, is_near_bright=is_near, is_bright=np.arange(n) >= n_usual
+    )
 
 
 def _inside(config: SimulationConfig, camera: Camera, detector: int, sky: Rows) -> NDArray[np.bool_]:

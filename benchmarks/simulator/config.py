@@ -81,15 +81,18 @@ class SimulationConfig:
     faintest_mag: float = 25.2
     variables: int = 80
     transients: int = 160
+    bright_transients: int = 8
+    """Transients far above ``snr_range``: they measure the floor of astrometry and the bias of fluxes."""
     movers: int = 8
     edge_margin_pix: float = 200.0
     """Variables and lasting transients keep this much away from the detector's edge."""
     snr_range: tuple[float, float] = (3.0, 100.0)
+    bright_snr_range: tuple[float, float] = (200.0, 2000.0)
     variable_snr_range: tuple[float, float] = (8.0, 100.0)
     template_inputs: int = 5
     template_padding_arcsec: float = 56.0
     template_rotation_deg: float = 4.0
-    tract_shape: tuple[int, int] = (40960, 40960)
+    tract_shape: tuple[int, int] = (81920, 81920)
     patch_size: int = 1024
     cell_size: int = 256
     template_psf_size: int = 41
@@ -146,6 +149,7 @@ _PRESETS: Final[dict[str, dict[str, object]]] = {
         "brightest_mag": 15.5,
         "variables": 8,
         "transients": 12,
+        "bright_transients": 2,
         "movers": 3,
         "edge_margin_pix": 24.0,
         "cosmic_rays": 5,

@@ -121,8 +121,8 @@ def draw(
 ) -> None:
     """Add n sources of ``flux`` [canvas unit] to ``canvas``.
 
-    A core is cut where it falls below 1 % of ``noise`` a pixel, a wing at 2 %. ``points`` = (start (n + 1,), dx, dy) spreads
-    source i over points of equal flux (galaxies, trails); without it all are stars.
+    A core is cut where it falls below 1 % of ``noise`` a pixel, a wing at 2 %. ``points`` = (start (n + 1,), dx, dy)
+    spreads source i over points of equal flux (galaxies, trails); without it all are stars.
     """
     if x.size == 0:
         return

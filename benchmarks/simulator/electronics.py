@@ -1,5 +1,7 @@
 """From expected electrons on the detector to ADU in its segments."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,8 @@ Float32 = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
-BRIGHTER_FATTER: float = 4.0e-7
+_REPEL_MAX: Final = np.float32(2.0e5)
+BRIGHTER_FATTER: Final = 4.0e-7
 """Shift of a pixel boundary per electron of difference across it [pixel/e-]: widens bright stars by 1-2 %."""
 
 
@@ -95,15 +98,17 @@ def collect(
 
     ``expected`` (ny, nx) [e-], response included. Poisson noise is drawn as Gaussian (hundreds of electrons a pixel).
     """
-    mean = expected + hardware.dark * np.float32(dark_s)
-    charge = rng.standard_normal(mean.shape, np.float32)
+    mean: Float32 = np.asarray(expected + hardware.dark * np.float32(dark_s), np.float32)
+    charge: Float32 = rng.standard_normal(mean.shape, np.float32)
     charge *= np.sqrt(np.maximum(mean, 0))
     charge += mean
     if config.effects.brighter_fatter:
-        out = np.empty_like(charge)
         # far above full well the approximation would move more than there is
-        _repel(np.minimum(charge, np.float32(2.0e5)), out, BRIGHTER_FATTER)
-        charge += out - np.minimum(charge, np.float32(2.0e5))
+        held: Float32 = np.minimum(charge, _REPEL_MAX)
+        out = np.empty_like(charge)
+        _repel(held, out, BRIGHTER_FATTER)
+        charge += out
+        charge -= held
     charge[hardware.is_dead] *= np.float32(0.05)
     return charge
 

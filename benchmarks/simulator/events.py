@@ -18,7 +18,7 @@ def _unix_tai(mjd_tai: float) -> float:
 
 
 def next_visit_event(config: SimulationConfig, camera: Camera, visit: Visit, sent_mjd_tai: float) -> dict[str, Any]:
-    """Field names of the ScriptQueue's nextVisit, plus ``detectors``."""
+    """Field names of the ScriptQueue's nextVisit, plus ``detectors`` and the ``visit`` number to come."""
     return {
         "salIndex": 2,
         "scriptSalIndex": 100_000 + visit.sequence,
@@ -37,6 +37,7 @@ def next_visit_event(config: SimulationConfig, camera: Camera, visit: Visit, sen
         "totalCheckpoints": 1,
         "private_sndStamp": _unix_tai(sent_mjd_tai),
         "detectors": list(config.detectors),
+        "visit": visit.visit,
     }
 
 
@@ -67,8 +68,8 @@ def readout_event(
 def write_events(out: Path, config: SimulationConfig, camera: Camera, visits: list[Visit]) -> None:
     """Write events.jsonl and the raws' sidecars.
 
-    Visit k's next-visit event comes at ``k * cadence_s`` and its readouts ``lead_s`` later: a compressed night. Times in
-    the events follow that clock; the raws' headers keep the times of their exposures.
+    Visit k's next-visit event comes at ``k * cadence_s`` and its readouts ``lead_s`` later: a compressed night. Times
+    in the events follow that clock; the raws' headers keep the times of their exposures.
     """
     first_end = visits[0].end_mjd_tai + config.readout_s / DAY_S
     lines = []

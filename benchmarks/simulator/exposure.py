@@ -146,8 +146,8 @@ def vary(
     none = np.zeros(rows.size, bool)
     flux = np.where(fades, -change, change)
     return Change(
-        kind=b"variable", ids=rows["id"], ra=ra, dec=dec, placed=_with_flux(placed, flux), template_flux=mean, sigma=sigma,
-        is_hosted=none, is_near_bright=none,
+        kind=b"variable", ids=rows["id"], ra=ra, dec=dec, placed=_with_flux(placed, flux), template_flux=mean,
+        sigma=sigma, is_hosted=none, is_near_bright=none,
     )  # fmt: skip
 
 
@@ -175,7 +175,9 @@ def appear(
     x, y = frame.place(transients.ra, transients.dec, color)
     placed = Placed(x=x, y=y, flux=np.zeros(n), color=color, points=single_points(n))
     sigma = optimal_sigma(frame, variance, placed, template)
-    snr = draw_snr(stream(config.seed, "appearance", detector.detector, visit.index), n, config.snr_range)
+    rng = stream(config.seed, "appearance", detector.detector, visit.index)
+    usual, bright = draw_snr(rng, n, config.snr_range), draw_snr(rng, n, config.bright_snr_range)
+    snr = np.where(transients.is_bright, bright, usual)
     return Change(
         kind=b"transient", ids=transients.ids, ra=transients.ra, dec=transients.dec,
         placed=_with_flux(placed, snr * sigma), template_flux=np.zeros(n), sigma=sigma,
@@ -212,8 +214,8 @@ def move(
     snr = draw_snr(rng, n, (5.0, config.snr_range[1]))
     none = np.zeros(n, bool)
     return Change(
-        kind=b"mover", ids=movers.ids, ra=ra, dec=dec, placed=_with_flux(placed, snr * sigma), template_flux=np.zeros(n),
-        sigma=sigma, is_hosted=none, is_near_bright=none,
+        kind=b"mover", ids=movers.ids, ra=ra, dec=dec, placed=_with_flux(placed, snr * sigma),
+        template_flux=np.zeros(n), sigma=sigma, is_hosted=none, is_near_bright=none,
     )  # fmt: skip
 
 
@@ -358,7 +360,8 @@ def _write_truth_file(
     x, y = (g.ravel() for g in np.meshgrid(np.round(edge * (nx - 1)), np.round(edge * (ny - 1))))
     weights = frame.optics.weights(x, y, np.full(x.size, 0.8))
     images = psf_images(frame.optics.basis, weights, x, y, 51)
-    images /= images.sum(axis=(1, 2), keepdims=True)
+    enclosed = images.sum(axis=(1, 2), keepdims=True)
+    images /= enclosed
     size = config.template_psf_size
     matched = np.zeros((x.size, size, size), np.float32)
     if template is not None:
@@ -367,6 +370,7 @@ def _write_truth_file(
         "ZP": visit.njy_per_electron, "FWHM": visit.seeing_arcsec, "SKY": visit.sky_electrons, "BAND": visit.band,
         "SEED": config.seed, "VISIT": visit.visit, "DETECTOR": detector.detector, "RATRUE": visit.true_ra_deg,
         "DECTRUE": visit.true_dec_deg, "ROTTRUE": visit.true_rot_sky_deg, "AIRMASS": visit.airmass,
+        "PSFSUM": float(enclosed.mean()),
         "CAMERA": camera.name, "DIGEST": config.digest(),
     }  # fmt: skip
     header.update({f"NOSIM{i:02d}": text[:60] for i, text in enumerate(config.not_simulated())})

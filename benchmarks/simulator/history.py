@@ -202,7 +202,8 @@ def _finish_sources(
     table.update(
         x=x, y=y, xErr=error * 18000, yErr=error * 18000, raErr=error, decErr=error, snr=np.abs(snr),
         isNegative=snr < 0, apFlux=table["psfFlux"] + 0.5 * table["psfFluxErr"] * rng.normal(size=n),
-        apFluxErr=1.2 * table["psfFluxErr"], psfChi2=625 + 35 * rng.normal(size=n), psfLnL=-312 + 17 * rng.normal(size=n),
+        apFluxErr=1.2 * table["psfFluxErr"], psfChi2=625 + 35 * rng.normal(size=n),
+        psfLnL=-312 + 17 * rng.normal(size=n),
         ixx=_PSF_IXX + 0.2 * _PSF_IXX * rng.normal(size=n) / np.maximum(np.abs(snr), 5),
         iyy=_PSF_IXX + 0.2 * _PSF_IXX * rng.normal(size=n) / np.maximum(np.abs(snr), 5),
         ixy=0.1 * _PSF_IXX * rng.normal(size=n) / np.maximum(np.abs(snr), 5),

@@ -1,8 +1,8 @@
 """The true point-spread function: not of any family that a pipeline fits.
 
-Von Karman atmosphere, optics with ellipticity and coma, charge diffusion, the pixel's box, and a wide aureole. One visit's
-PSF is a combination of seven oversampled images whose weights vary over the field: three widths (interpolated quadratically),
-two ellipticities, two comas. Outside the core a radial wing goes on to hundreds of pixels.
+Von Karman atmosphere, optics with ellipticity and coma, charge diffusion, the pixel's box, and a wide aureole. One
+visit's PSF is a combination of seven oversampled images whose weights vary over the field: three widths (interpolated
+quadratically), two ellipticities, two comas. Outside the core a radial wing goes on to hundreds of pixels.
 """
 
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ def make_basis(fwhm_arcsec: float, wavelength_nm: float, scale: float, *, aureol
     area = OVERSAMPLE**2
     row = nodes[1][_GRID // 2, _GRID // 2 :] * area
     atmosphere = np.interp(radii, axis[_GRID // 2 :], row)
-    edge = 34.0
+    edge = 20.0  # further out the periodic images of the transform mix in
     atmosphere = np.where(
         radii > edge, np.interp(edge, radii, atmosphere) * (np.maximum(radii, 1) / edge) ** (-11 / 3), atmosphere
     )

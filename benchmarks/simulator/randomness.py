@@ -38,4 +38,4 @@ class WaveField:
         total = np.zeros(np.shape(x_arcsec))
         for kx, ky, phase in zip(self.kx, self.ky, self.phase, strict=True):
             total += np.cos(kx * x_arcsec + ky * y_arcsec + phase)
-        return total * np.sqrt(2.0 / self.kx.size)
+        return np.asarray(total * np.sqrt(2.0 / self.kx.size), np.float64)

@@ -1,4 +1,4 @@
-"""The static sky: stars with motions and galaxies with profiles, drawn tile by tile so that any region is reproducible."""
+"""The static sky: stars with motions and galaxies with profiles, drawn tile by tile so that regions can be redone."""
 
 from functools import cache
 from importlib.resources import files
@@ -26,7 +26,8 @@ _JULIAN_YEAR: Final = 365.25
 SKY: Final = np.dtype(
     [
         ("id", "<i8"), ("is_star", "?"), ("ra", "<f8"), ("dec", "<f8"), ("pm_ra", "<f8"), ("pm_dec", "<f8"),
-        ("parallax", "<f8"), ("mag", "<f8", (6,)), ("re", "<f8"), ("is_bulge", "?"), ("axis_ratio", "<f8"), ("pa", "<f8"),
+        ("parallax", "<f8"), ("mag", "<f8", (6,)), ("re", "<f8"), ("is_bulge", "?"), ("axis_ratio", "<f8"),
+        ("pa", "<f8"),
     ]
 )  # fmt: skip
 """Positions at the reference epoch [deg], motions [mas/yr, mas], magnitudes by band, half-light radius [arcsec]."""
@@ -46,7 +47,7 @@ def _star_table() -> tuple[Float64, Float64, Float64]:
 
 
 def _draw_stars(rng: np.random.Generator, area_deg2: float, config: SimulationConfig) -> Rows:
-    """Stars of one tile: the table's above G = 20.8, fainter ones by a shallow count slope and its faint stars' colors."""
+    """Stars of one tile: the table's to G = 20.8, fainter ones with a shallow count slope and its faint colors."""
     table_g, offsets, motion = _star_table()
     density = config.gaia_stars_deg2 * config.star_density_factor
     n_bright = rng.poisson(density * area_deg2)
@@ -170,8 +171,8 @@ def _radius_quantiles(is_bulge: bool) -> Float64:
 def galaxy_points(rows: Rows, rot_deg: float, scale_arcsec: float) -> tuple[Int64, Float32, Float32]:
     """Points of equal flux that make up each row: start (n + 1,) and pixel offsets in a frame.
 
-    A sunflower pattern of the profile's radii: stars have one point, bright galaxies up to 300. ``rot_deg`` is the position
-    angle of the frame's +y, east of north; +x is west at 0. The same galaxy has the same points in every frame.
+    A sunflower pattern of the profile's radii: stars have one point, bright galaxies up to 300. ``rot_deg`` is the
+    position angle of the frame's +y, east of north; +x is west at 0. A galaxy has the same points in every frame.
     """
     mag = rows["mag"][:, 2]
     counts = np.clip(12 * 10 ** (0.25 * (23.5 - mag)), 12, 300).astype(np.int64)

@@ -39,9 +39,9 @@ _PSF_NOISE: Final = 1e-4
 class TemplateTruth:
     """What the simulation knows of one coadd.
 
-    ``variance`` (ny, nx) [nJy**2] of tract pixels from ``corner`` = (y, x), zero outside the data: as a PSF sees it, without
-    what resampling moved into correlations. ``epochs`` [MJD TAI] and ``weights`` (n_inputs,) say how fluxes and positions
-    average. ``psf_cells`` (cells_y, cells_x, k, k) from ``first_cell``.
+    ``variance`` (ny, nx) [nJy**2] of tract pixels from ``corner`` = (y, x), zero outside the data: as a PSF sees it,
+    with what resampling moved into correlations. ``epochs`` [MJD TAI] and ``weights`` (n_inputs,) say how fluxes and
+    positions average. ``psf_cells`` (cells_y, cells_x, k, k) from ``first_cell``.
     """
 
     tract: Tract

@@ -49,8 +49,8 @@ def _warp(
 ) -> None:
     """Add ``weight`` times the resampled input to the sums in ``box`` = (y0, y1, x0, x1) of the output.
 
-    The nodes map every STEP-th output pixel to input (x, y) and to the area of an output pixel in input pixels. Pixels whose
-    36 taps are not all inside the input get nothing.
+    The nodes map every STEP-th output pixel to input (x, y) and to the area of an output pixel in input pixels. Pixels
+    whose 36 taps are not all inside the input get nothing.
     """
     ny, nx = image.shape
     for y in range(box[0], box[1]):
