@@ -140,9 +140,8 @@ class KafkaWorkerLog:
         try:
             self._producer.begin_transaction()
             produce(self._producer, self._topics, records)
-            self._producer.send_offsets_to_transaction(
-                [offset], self._consumer.consumer_group_metadata(), self._timeout_s
-            )
+            membership = self._consumer.consumer_group_metadata()
+            self._producer.send_offsets_to_transaction([offset], membership, self._timeout_s)
         except KafkaException as error:
             self._abort(partition, error)
         try:
@@ -186,11 +185,15 @@ class KafkaWorkerLog:
         error = error_of(cause)
         if error.fatal() or error.code() in _FENCED_PRODUCER:
             self._lose_producer()
+        elif not error.txn_requires_abort():
+            # A time-out, most likely. librdkafka would take up the call where it stopped, and after a restart of the
+            # broker that was seen to wait for ever; a new producer ends the transaction when it starts.
+            self._producer = None
         else:
             try:
                 self._producer.abort_transaction(self._timeout_s)
             except KafkaException:
-                self._producer = None  # the next one ends the transaction when it starts
+                self._producer = None
         if error.code() == KafkaError.FENCED_INSTANCE_ID:
             self._is_taken = True
         if error.code() in _LOST_MEMBERSHIP | _FENCED_PRODUCER or error.fatal():
