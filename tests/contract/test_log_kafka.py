@@ -75,7 +75,6 @@ def test_failed_transaction_leaves_no_half_commit_and_can_be_tried_again(harness
     commit = (first.partition, after(worker, first), outputs(harness.out, first, 0))
     with pytest.raises(LogUnavailable):
         worker.commit(*commit)
-    worker._producer = producer
     worker.commit(*commit)
     reader = harness.log.reader(harness.out)
     assert len(read_until(reader, 3)) == 3
