@@ -51,7 +51,8 @@ class Cache:
             manifests = self.client.mget([self._array_key(name) for name in wanted])
         except redis.RedisError as error:
             raise _unavailable() from error
-        found = {n: ArrayManifest.read(data) for n, data in zip(wanted, manifests, strict=True) if data is not None}
+        read = ((n, ArrayManifest.read(data)) for n, data in zip(wanted, manifests, strict=True) if data is not None)
+        found = {name: manifest for name, manifest in read if manifest is not None}
         pieces = self._get_pieces(digest for manifest in found.values() for digest in manifest.digests)
         arrays = {}
         for name, manifest in found.items():

@@ -20,6 +20,8 @@ PIECE_BYTES: Final = 4 * 1024 * 1024
 """Of the array in memory; a larger value would hold up everybody else at the cache."""
 _COMPRESS_FROM_BYTES: Final = 4096
 _WORTH: Final = 0.95
+SPOILED: Final = (ValueError, TypeError, KeyError, msgpack.UnpackException)
+"""What reading a record raises that is not ours or not whole."""
 RAW: Final = 0
 BLOSC2: Final = 1
 
@@ -71,9 +73,12 @@ class ArrayManifest:
     sizes: tuple[int, ...]
 
     @classmethod
-    def read(cls, data: bytes) -> "ArrayManifest":
-        """Inverse of :meth:`PackedArray.manifest`."""
-        dtype, shape, codecs, checksums, digests, sizes = msgpack.unpackb(data, use_list=False)
+    def read(cls, data: bytes) -> "ArrayManifest | None":
+        """Inverse of :meth:`PackedArray.manifest`; None for what is none."""
+        try:
+            dtype, shape, codecs, checksums, digests, sizes = msgpack.unpackb(data, use_list=False)
+        except SPOILED:
+            return None
         return cls(dtype=dtype, shape=shape, codecs=codecs, checksums=checksums, digests=digests, sizes=sizes)
 
     def with_pieces(self, pieces: tuple[bytes | bytearray | memoryview, ...]) -> PackedArray | None:

@@ -12,6 +12,7 @@ from core.camera import Camera
 from core.contracts.bundle import History, PartSource
 from core.contracts.catalogs import Catalog, take_rows
 from core.errors import TransientError
+from service.storage.codec import SPOILED
 from service.storage.recipe import BundleKey
 from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
 from service.storage.tables import empty_history, join_histories, pack_history, unpack_history, with_latest_objects
@@ -182,7 +183,10 @@ def _pack_entry(added_s: float, rows: History) -> bytes:
 
 def _unpack_entry(data: bytes) -> tuple[float, History] | None:
     """When an entry was added and its rows; None for another format or a spoiled one."""
-    number, added_s, tables = msgpack.unpackb(data, use_list=False)
+    try:
+        number, added_s, tables = msgpack.unpackb(data, use_list=False)
+    except SPOILED:
+        return None
     rows = unpack_history(tables) if number in (FORMAT - 1, FORMAT) else None
     return None if rows is None else (added_s, rows)
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgpack
 
 from core.contracts.wcs import separation_arcsec
+from service.storage.codec import SPOILED
 
 FORMAT: Final = 1
 
@@ -62,10 +63,13 @@ def unpack_recipe(key: BundleKey, data: bytes) -> Recipe | None:
     A pointing may move by a tenth of the template's padding; the visit may get its number later, which changes the
     ephemerides only: then their part is missing from the answer.
     """
-    message = msgpack.unpackb(data, use_list=False)
-    if message["format"] not in (FORMAT - 1, FORMAT):
+    try:
+        message = msgpack.unpackb(data, use_list=False)
+        if message["format"] not in (FORMAT - 1, FORMAT):
+            return None
+        visit, band, _, ra, dec, rotation = message["pointing"]
+    except SPOILED:
         return None
-    visit, band, _, ra, dec, rotation = message["pointing"]
     if band != key.band or not _is_near(key, ra, dec, rotation):
         return None
     recipe = tuple(PartRecipe(kind=PartKind(kind), arrays=arrays, meta=meta) for kind, arrays, meta in message["parts"])

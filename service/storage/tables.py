@@ -64,7 +64,8 @@ def pack_history(history: History) -> list[tuple[bytes, list[bytes]]]:
 
 def unpack_history(tables: tuple[tuple[bytes, tuple[bytes, ...]], ...]) -> History | None:
     """Inverse of :func:`pack_history`; None for a spoiled one or one of other columns."""
-    arrays = [ArrayManifest.read(manifest).with_pieces(pieces) for manifest, pieces in tables]
+    manifests = [(ArrayManifest.read(manifest), pieces) for manifest, pieces in tables]
+    arrays = [manifest.with_pieces(pieces) if manifest is not None else None for manifest, pieces in manifests]
     if any(array is None or array_dtype(array) != dtype for array, dtype in zip(arrays, _DTYPES, strict=True)):
         return None
     objects, sources, forced = (unpack_array(array) for array in arrays if array is not None)

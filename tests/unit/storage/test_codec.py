@@ -55,6 +55,7 @@ def test_the_digest_is_the_contents() -> None:
 def test_a_spoiled_piece_is_noticed() -> None:
     packed = pack_array(np.arange(5000, dtype=np.float32))
     manifest = ArrayManifest.read(packed.manifest())
+    assert manifest is not None
     assert manifest.with_pieces(packed.pieces) is not None
     spoiled = bytearray(packed.pieces[0])
     spoiled[-1] ^= 1
@@ -115,3 +116,6 @@ def test_recipes_come_back_for_their_own_pointing() -> None:
     assert unpack_recipe(moved(rot_sky_deg=-179.99), data) == recipe
     assert unpack_recipe(moved(ra_deg=0.002), data) is None
     assert unpack_recipe(moved(rot_sky_deg=-179.8), data) is None
+    for spoiled in (b"", b"\x93\x01\x02\x03", data[:20], b"\x01"):
+        assert unpack_recipe(KEY, spoiled) is None
+        assert ArrayManifest.read(spoiled) is None
