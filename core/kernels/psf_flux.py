@@ -400,9 +400,12 @@ def psf_planes(
     )
     wx, gx = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
     wy, gy = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)
+    last_sx, last_sy = -999999, -999999
     for i in range(dx.size):
         sx, sy = floor(dx[i] + 0.5), floor(dy[i] + 0.5)
-        _crop(coefficients, half + LANCZOS, -sy, -sx, cropped)
+        if sx != last_sx or sy != last_sy:
+            _crop(coefficients, half + LANCZOS, -sy, -sx, cropped)
+            last_sx, last_sy = sx, sy
         _evaluate(cropped, sums, terms[i], padded)
         _shift_weights(dx[i] - sx, wx, gx)
         _shift_weights(dy[i] - sy, wy, gy)

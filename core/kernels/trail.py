@@ -30,3 +30,34 @@ def spread(planes: Float32, oy: Int64, ox: Int64, t: Float64, model: Float32) ->
                 model[2, v, u] += weight * planes[i, 2, y, x]
                 model[3, v, u] += along * planes[i, 1, y, x]
                 model[4, v, u] += along * planes[i, 2, y, x]
+
+
+@fast_kernel
+def trail_sums(model: Float32, data: Float32, weight: Float32, flux: float, normal: Float64, right: Float64) -> float:
+    """Gauss-Newton sums of ``flux * model[0]`` for (flux, x, y, half length x, half length y); returns chi-square.
+
+    ``weight`` (s, s) is the inverse variance, zero where a pixel does not count. Outputs ``normal`` (5, 5) and
+    ``right`` (5,).
+    """
+    row = np.empty(5)
+    normal[:, :] = 0.0
+    right[:] = 0.0
+    chi2 = 0.0
+    for y in range(data.shape[0]):
+        for x in range(data.shape[1]):
+            w = weight[y, x]
+            if w <= 0.0:
+                continue
+            residual = data[y, x] - flux * model[0, y, x]
+            chi2 += w * residual * residual
+            row[0] = model[0, y, x]
+            for a in range(1, 5):
+                row[a] = flux * model[a, y, x]
+            for a in range(5):
+                right[a] += w * row[a] * residual
+                for b in range(a + 1):
+                    normal[a, b] += w * row[a] * row[b]
+    for a in range(5):
+        for b in range(a):
+            normal[b, a] = normal[a, b]
+    return chi2

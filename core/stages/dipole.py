@@ -135,8 +135,7 @@ def _solve(lobes: _Lobes, plane: PsfOnFrame, steps: int) -> tuple[Float64, Int64
     lobes.values = best
     is_fitted = np.isfinite(best_chi2) & (best_count > 6) & (best[:, 0] > 0) & (best[:, 3] > 0)
     covariance = np.full((n, 6, 6), np.nan)
-    for i in np.flatnonzero(is_fitted):
-        covariance[i] = np.linalg.pinv(best_normal[i], hermitian=True)
+    covariance[is_fitted] = np.linalg.pinv(best_normal[is_fitted], hermitian=True)
     return best_chi2, best_count, covariance, is_fitted
 
 

@@ -19,6 +19,8 @@ CENTER_BITS: Final = int(
 )
 """A source with any of these within 3 x 3 pixels of its center is not sent."""
 
+_TRAIL_BITS: Final = int(Mask.BAD | Mask.SAT | Mask.SAT_TEMPLATE | Mask.NODATA | Mask.CR | Mask.EDGE)
+
 
 class CutReason(IntEnum):
     """Why a DIASource is not sent; the first that applies, in this order."""
@@ -31,8 +33,9 @@ class CutReason(IntEnum):
     COSMIC_RAY = 5
     DIPOLE = 6
     STAR_RESIDUAL = 7
-    BAD_FIT = 8
-    FAINT = 9
+    EXTENDED = 8
+    BAD_FIT = 9
+    FAINT = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,15 @@ class FlagCutConfig:
     min_size_ratio: float = 0.45
     """Sources this much smaller than the PSF (area) and not by noise are missed cosmic rays."""
     min_sharpness_sigma: float = 4.0
-    max_star_residual: float = 0.02
+    max_star_residual: float = 0.03
     """A change smaller than this share of the star it sits on is beyond what the subtraction is good for."""
+    max_aperture_excess_sigma: float = 3.0
+    """Light in the aperture beyond the fitted point, with a size over ``max_size_ratio``: halos left around stars."""
+    aperture_share: float = 0.1
+    """Error of the aperture's excess as a share of the point's flux: wings of the PSF, neighbors."""
+    max_size_ratio: float = 2.5
+    max_halo_ratio: float = 8.0
+    """Sources this much larger than the PSF are halos whatever their aperture says."""
     max_reduced_chi2: float = 5.0
     """Limit of chi2 per pixel of faint sources; it grows with the square of 3 % of the S/N."""
     chi2_snr_share: float = 0.03
@@ -70,13 +80,14 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
         CutReason.CENTER_MASKED: (quality["centerMask"] & CENTER_BITS) != 0,
         CutReason.FEW_GOOD_PIXELS: ~(quality["goodFraction"] >= config.min_good_fraction)
         | ((quality["status"] & psf_flux.FIT_NO_GOOD_PIXELS) != 0),
-        CutReason.FAST_TRAIL: _is_fast(sources, config),
+        CutReason.FAST_TRAIL: _is_fast(sources, quality, config),
         # on a long trail the point has no place, the trail has
-        CutReason.NO_CENTROID: (sources["centroid_flag"] == 1) & (sources["trail_flag"] != 0),
+        CutReason.NO_CENTROID: (sources["centroid_flag"] == 1) & ~_has_trail(sources, quality, config),
         CutReason.COSMIC_RAY: _is_cosmic_ray(sources, quality, config),
         CutReason.DIPOLE: sources["isDipole"] == 1,
         CutReason.STAR_RESIDUAL: _is_star_residual(sources, config),
-        CutReason.BAD_FIT: _is_bad_fit(sources, config),
+        CutReason.EXTENDED: _is_extended(sources, quality, config),
+        CutReason.BAD_FIT: _is_bad_fit(sources, quality, config),
         CutReason.FAINT: ~(np.abs(sources["psfFlux"]) >= config.min_flux_snr * sources["psfFluxErr"]),
     }
     reason = np.zeros(sources.size, np.uint8)
@@ -86,10 +97,21 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
     return FlagCuts(is_kept=reason == CutReason.KEPT, reason=reason, counts=counts)
 
 
-def _is_fast(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+def _has_trail(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    """A trail that was fitted, beats the point, leaves no more than a good point would, and owes nothing to a mask.
+
+    Beside saturated pixels or a cosmic ray, an elongated source is what the mask left of them.
+    """
+    snr = np.abs(sources["trailFlux"]) / sources["trailFluxErr"]
+    limit = config.max_reduced_chi2 + (config.chi2_snr_share * snr) ** 2
+    is_good = (snr >= config.min_flux_snr) & (sources["trailChi2"] <= limit * np.maximum(sources["trailNdata"] - 5, 1))
+    masked = (quality["footprintMask"] & _TRAIL_BITS) != 0
+    return np.asarray((sources["trail_flag"] == 0) & is_good & ~masked)
+
+
+def _is_fast(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     limit_arcsec = config.max_trail_deg_per_day * 3600 / 86400 * sources["exposureTime"]
-    believed = sources["trail_flag"] == 0
-    return np.asarray(believed & (np.nan_to_num(sources["trailLength"]) >= limit_arcsec))
+    return np.asarray(_has_trail(sources, quality, config) & (np.nan_to_num(sources["trailLength"]) >= limit_arcsec))
 
 
 def _is_cosmic_ray(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
@@ -113,10 +135,22 @@ def _is_star_residual(sources: Catalog, config: FlagCutConfig) -> NDArray[np.boo
     return np.asarray(np.abs(sources["psfFlux"]) < config.max_star_residual * np.nan_to_num(star))
 
 
-def _is_bad_fit(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+def _is_extended(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    """Neither point nor trail, as what changes on the sky is: what is left of halos and galaxies is wider."""
+    is_trail = _has_trail(sources, quality, config)
+    excess = np.abs(sources["apFlux"] - sources["psfFlux"])
+    # a trail may be longer than the aperture
+    excess = np.where(is_trail, np.abs(sources["apFlux"]) - np.abs(sources["trailFlux"]), excess)
+    error = np.hypot(sources["apFluxErr"], config.aperture_share * sources["psfFlux"])
+    # without moments the size is unknown, mostly because there is no shape
+    size = np.nan_to_num(quality["sizeRatio"], nan=np.inf)
+    is_wide = (excess > config.max_aperture_excess_sigma * error) & (size > config.max_size_ratio)
+    is_halo = np.isfinite(size) & (size > config.max_halo_ratio) & ~is_trail
+    return np.asarray(is_wide | is_halo)
+
+
+def _is_bad_fit(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     degrees = np.maximum(sources["psfNdata"] - 3, 1)
     snr = np.abs(sources["psfFlux"]) / sources["psfFluxErr"]
-    # trails and extended sources are no point sources and may still be real
-    is_pointlike = ~(sources["trail_flag"] == 0)
     limit = config.max_reduced_chi2 + (config.chi2_snr_share * snr) ** 2
-    return np.asarray(is_pointlike & ~(sources["psfChi2"] <= limit * degrees))
+    return np.asarray(~_has_trail(sources, quality, config) & ~(sources["psfChi2"] <= limit * degrees))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from core.contracts.catalogs import Catalog
 from core.contracts.wcs import Wcs
 from core.kernels.psf_flux import psf_planes
-from core.kernels.trail import spread
+from core.kernels.trail import spread, trail_sums
 from core.stages.moments import Shapes
 from core.stages.point_source import UNUSABLE, PsfOnFrame
 
@@ -24,6 +24,9 @@ TRAIL_FROM_ADAPTIVE_MOMENTS: Final = 1
 """``trailAlgorithm``: the fit starts from adaptive moments of the source (the schema's 1)."""
 
 _MAX_HALF_PIX: Final = 60
+_MAX_WIDTH_RATIO: Final = 1.3
+# points of a line this close make an even trail: the PSF passes no finer detail
+_POINT_SPACING_FWHM: Final = 0.35
 _MAX_STEP_PIX: Final = 1.5
 _SMALLEST_STEP_PIX: Final = 0.01
 
@@ -73,7 +76,7 @@ def fit_trails(
 def elongation(shapes: Shapes, snr: Float64) -> tuple[Float64, Float64, Float64]:
     """Length [pixel], angle [rad, +x to +y] and significance of the line that turns the PSF's moments into these.
 
-    A line of length L adds L**2 / 12 to the variance along it.
+    A line of length L adds L**2 / 12 to the variance along it; what is wide across it is no line (significance -inf).
     """
     xx, yy, xy = shapes.source.T
     half_trace, spread_ = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
@@ -86,6 +89,9 @@ def elongation(shapes: Shapes, snr: Float64) -> tuple[Float64, Float64, Float64]
     lopsided = excess - (half_trace - spread_ - across_psf)
     error = 2.8 * half_trace / np.maximum(np.abs(snr), 1.0) + 0.02 * along_psf
     significance = np.minimum(excess, lopsided) / error
+    across = half_trace - spread_
+    is_thin = across * (1 - 6 / np.maximum(np.abs(snr), 6.0)) < _MAX_WIDTH_RATIO * across_psf
+    significance = np.where(is_thin, significance, -np.inf)
     return np.sqrt(12 * np.maximum(excess, 0.0)), angle, np.nan_to_num(significance, nan=-np.inf)
 
 
@@ -97,7 +103,7 @@ def _fit_one(plane: PsfOnFrame, start: Float64, steps: int) -> _Fit | None:
         return None
     values, damping = start.copy(), 1e-3
     best = window.sums(values)
-    values[0] = best.linear_flux
+    values[0] = best.best_flux
     best = window.sums(values)
     for _ in range(steps):
         scale = np.diag(best.normal).copy()
@@ -115,7 +121,7 @@ def _fit_one(plane: PsfOnFrame, start: Float64, steps: int) -> _Fit | None:
         if np.abs(step[1:]).max() < _SMALLEST_STEP_PIX or damping > 1e8:
             break
     point = window.sums(np.array([0.0, start[1], start[2], 0.0, 0.0]))
-    point = window.sums(np.array([point.linear_flux, start[1], start[2], 0.0, 0.0]))
+    point = window.sums(np.array([point.best_flux, start[1], start[2], 0.0, 0.0]))
     return _Fit(
         values=values, covariance=np.asarray(np.linalg.pinv(best.normal, hermitian=True), np.float64),
         chi2=best.chi2, point_chi2=point.chi2,
@@ -128,14 +134,19 @@ class _Sums:
     normal: Float64
     right: Float64
     chi2: float
-    linear_flux: float
+
+    @property
+    def best_flux(self) -> float:
+        """Flux of least chi-square, from sums taken at zero flux."""
+        return float(self.right[0] / max(float(self.normal[0, 0]), 1e-300))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Window:
-    """Pixels around a trail: data, inverse variance (0 = unusable), and the PSF that holds there."""
+    """Pixels around a trail: data, inverse variance (0 = unusable), and the PSF's polynomial terms at its center."""
 
     plane: PsfOnFrame
+    terms: Float64
     data: Float32
     weight: Float32
     x0: int
@@ -159,35 +170,30 @@ class _Window:
         data[inner] = np.where(good, frame.image[box], 0.0)
         weight[inner] = np.where(good, 1.0 / np.where(good, variance, 1.0), 0.0)
         is_cut = variance.shape != (side, side)
-        return cls(plane=plane, data=data, weight=weight, x0=xc - half, y0=yc - half, is_cut=is_cut)
+        terms = plane.terms(np.array([float(xc)]), np.array([float(yc)]))
+        return cls(plane=plane, terms=terms, data=data, weight=weight, x0=xc - half, y0=yc - half, is_cut=is_cut)
 
     @property
     def n_data(self) -> int:
         return int((self.weight > 0).sum())
 
     def sums(self, values: Float64) -> _Sums:
-        """Gauss-Newton sums of the model at ``values``."""
+        """Gauss-Newton sums of the model at ``values``; a flux of zero leaves the best flux to be found."""
         flux, x, y, a, b = values
-        n_points = 2 + int(np.ceil(2 * np.hypot(a, b)))
+        n_points = 3 + int(np.ceil(2 * np.hypot(a, b) / (_POINT_SPACING_FWHM * self.plane.fwhm_pix)))
         t = (np.arange(n_points) + 0.5) * 2 / n_points - 1
         px, py = x + t * a, y + t * b
         half = self.plane.half
         ix, iy = np.floor(px + 0.5).astype(np.int64), np.floor(py + 0.5).astype(np.int64)
         planes = np.empty((n_points, 3, 2 * half + 1, 2 * half + 1), np.float32)
         psf = self.plane.psf
-        psf_planes(psf.coefficients, self.plane.sums, self.plane.terms(px, py), px - ix, py - iy, half, planes)
+        terms = np.repeat(self.terms, n_points, axis=0)
+        psf_planes(psf.coefficients, self.plane.sums, terms, px - ix, py - iy, half, planes)
         model = np.empty((5, *self.data.shape), np.float32)
         spread(planes, iy - half - self.y0, ix - half - self.x0, t, model)
-        design = model.reshape(5, -1).astype(np.float64)
-        weighted = design * self.weight.ravel()
-        scale = np.array([1.0, flux, flux, flux, flux])
-        residual = self.data.ravel() - flux * design[0]
-        return _Sums(
-            normal=(weighted @ design.T) * np.outer(scale, scale),
-            right=(weighted @ residual) * scale,
-            chi2=float(np.sum(self.weight.ravel() * residual**2)),
-            linear_flux=float(weighted[0] @ self.data.ravel() / max(weighted[0] @ design[0], 1e-300)),
-        )
+        normal, right = np.empty((5, 5)), np.empty(5)
+        chi2 = float(trail_sums(model, self.data, self.weight, float(flux), normal, right))
+        return _Sums(normal=normal, right=right, chi2=chi2)
 
 
 def _fill(sources: Catalog, i: int, fit: _Fit, jacobian: Float64, wcs: Wcs) -> None:
