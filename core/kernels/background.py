@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.flags import Mask
-from core.kernels.decorator import kernel
+from core.kernels.decorator import fast_kernel, kernel
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -113,7 +113,7 @@ def mesh_statistics(
             level[cy, cx], sigma[cy, cx] = _clipped_mode(histogram[1 : N_BINS + 1], low, width)
 
 
-@kernel
+@fast_kernel
 def subtract_mesh(image: Float32, variance: Float32, mask: UInt16, mesh: Float32, sigma: float) -> None:
     """Subtract the bicubic (Catmull-Rom) interpolation of ``mesh`` and let the variance follow the expected sky.
 
@@ -128,7 +128,7 @@ def subtract_mesh(image: Float32, variance: Float32, mask: UInt16, mesh: Float32
     ny, nx = image.shape
     n_cy, n_cx = mesh.shape[0] - 4, mesh.shape[1] - 4
     line = np.empty(mesh.shape[1], np.float32)
-    zero, one = np.float32(0.0), np.float32(1.0)
+    zero, one, two, half = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
     step = np.float32(n_cx / nx)
     per_sigma = np.float32(0.5 / sigma)
     for y in range(ny):
@@ -147,10 +147,17 @@ def subtract_mesh(image: Float32, variance: Float32, mask: UInt16, mesh: Float32
             c2 = a - np.float32(2.5) * b + np.float32(2.0) * c - np.float32(0.5) * d
             c3 = np.float32(1.5) * (b - c) + np.float32(0.5) * (d - a)
             begin = np.float32((x0 + 0.5) * n_cx / nx - 0.5 - ix)
-            for x in range(x0, x1):
-                u = begin + np.float32(x - x0) * step
-                value = image[y, x] - (((c3 * u + c2) * u + c1) * u + b)
-                own = min(max(np.float32(2.0) - value * per_sigma, zero), one)
-                v = variance[y, x]
-                variance[y, x] = max(v - own * value, np.float32(0.5) * v)
-                image[y, x] = zero if mask[y, x] & _NODATA else value
+            n = x1 - x0
+            values, spreads, bits = image[y, x0:x1], variance[y, x0:x1], mask[y, x0:x1]
+            # ternaries instead of min and max, so that it runs on vectors
+            for i in range(n):
+                u = begin + np.float32(i) * step
+                value = values[i] - (((c3 * u + c2) * u + c1) * u + b)
+                own = two - value * per_sigma
+                own = own if own < one else one
+                own = own if own > zero else zero
+                v = spreads[i]
+                sky = v - own * value
+                least = half * v
+                spreads[i] = sky if sky > least else least
+                values[i] = zero if bits[i] & _NODATA else value
