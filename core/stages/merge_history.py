@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from core.contracts.bundle import History
-from core.contracts.catalogs import Catalog
+from core.contracts.catalogs import Catalog, join_rows, take_rows
 from core.contracts.exposure import VisitInfo
 
 HISTORY_DAYS: Final = 365.0
@@ -29,11 +29,11 @@ def merge_history(base: History, tail: History, visit_info: VisitInfo) -> Histor
 def _latest_objects(base: Catalog, tail: Catalog) -> Catalog:
     if tail.size == 0:
         return base
-    objects = np.concatenate([base, tail])
-    ordered = objects[np.lexsort((objects["validityStartMjdTai"], objects["diaObjectId"]))]
+    objects = join_rows([base, tail])
+    ordered = take_rows(objects, np.lexsort((objects["validityStartMjdTai"], objects["diaObjectId"])))
     is_last = np.ones(ordered.size, bool)
     is_last[:-1] = ordered["diaObjectId"][1:] != ordered["diaObjectId"][:-1]
-    return np.ascontiguousarray(ordered[is_last])
+    return take_rows(ordered, is_last)
 
 
 def _merge_rows(base: Catalog, tail: Catalog, key: str, visit_info: VisitInfo) -> Catalog:
@@ -41,13 +41,13 @@ def _merge_rows(base: Catalog, tail: Catalog, key: str, visit_info: VisitInfo) -
     tail = _usable(tail, visit_info)
     if tail.size == 0:
         return base
-    tail = tail[np.unique(tail[key], return_index=True)[1]]
-    rows = np.concatenate([base, tail[~np.isin(tail[key], base[key])]])
-    return np.ascontiguousarray(rows[np.lexsort((rows["midpointMjdTai"], rows["diaObjectId"]))])
+    tail = take_rows(tail, np.unique(tail[key], return_index=True)[1])
+    rows = join_rows([base, take_rows(tail, ~np.isin(tail[key], base[key]))])
+    return take_rows(rows, np.lexsort((rows["midpointMjdTai"], rows["diaObjectId"])))
 
 
 def _usable(rows: Catalog, visit_info: VisitInfo) -> Catalog:
     midpoint = visit_info.midpoint_mjd_tai
     mine = (rows["visit"] == visit_info.visit) & (rows["detector"] == visit_info.detector)
     keep = (rows["midpointMjdTai"] < midpoint) & (rows["midpointMjdTai"] >= midpoint - HISTORY_DAYS) & ~mine
-    return rows if keep.all() else np.ascontiguousarray(rows[keep])
+    return rows if keep.all() else take_rows(rows, keep)
