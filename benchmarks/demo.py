@@ -48,11 +48,13 @@ class DemoPlan:
     is_quality_measured: bool = True
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the simulation changed from the preset's."""
+    given: Path | None = None
+    """A dataset to be used as it is."""
 
     @property
     def dataset(self) -> Path:
         """Simulated once, used by all later runs."""
-        return self.folder / "dataset"
+        return self.given or self.folder / "dataset"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,6 +107,8 @@ def run_demo(plan: DemoPlan, console: Console) -> tuple[Report, list[str]]:
 
 def make_dataset(plan: DemoPlan, console: Console) -> None:
     """Simulate the night unless it is there and of these days."""
+    if plan.given is not None:
+        return
     now = unix_tai_to_mjd_tai(SystemClock().tai_s())
     config = preset(plan.preset, **plan.changes)
     if abs(now - config.start_mjd_tai) > MAX_AGE_DAYS:
@@ -295,6 +299,12 @@ def _say_where(service: ServiceProcess, console: Console) -> None:
         console.print(f"  {name:10s} {url}")
 
 
+def _console(*, stderr: bool = False) -> Console:
+    """A console; wide enough for the tables where there is no terminal."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=140)
+
+
 @click.command(
     "demo",
     epilog="""\b
@@ -305,19 +315,22 @@ Examples:
 )
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=Path("var/demo"), show_default=True)
 @click.option("--preset", "name", type=click.Choice(PRESETS), default="demo", show_default=True)
+@click.option("--dataset", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Use this one as it is.")
 @click.option("--kafka", default="", help="host:port of a running Kafka; default: the embedded log.")
 @click.option("--report", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here.")
 @click.option("--keep", is_flag=True, help="Leave the service and its web endpoints up.")
 @click.option("--quality/--no-quality", default=True, show_default=True, help="Compare with the simulation's truth.")
-def command(folder: Path, name: str, kafka: str, path: Path | None, keep: bool, quality: bool) -> None:
+def command(
+    folder: Path, name: str, dataset: Path | None, kafka: str, path: Path | None, keep: bool, quality: bool
+) -> None:
     """Simulate a small survey, stream it through the whole service, and report what came out."""
-    console = Console(stderr=True)
+    console = _console(stderr=True)
     target = folder if name == "demo" else folder / name
-    plan = DemoPlan(folder=target, preset=name, kafka=kafka, keep=keep, is_quality_measured=quality)
+    plan = DemoPlan(folder=target, preset=name, kafka=kafka, keep=keep, is_quality_measured=quality, given=dataset)
     report, wrong = run_demo(plan, console)
     if path is not None:
         report.write(path)
         console.print(f"report: {path}")
-    show(report.model_dump(by_alias=True, exclude_unset=True), Console())
+    show(report.model_dump(by_alias=True, exclude_unset=True), _console())
     if wrong:
         raise click.ClickException("; ".join(wrong))
