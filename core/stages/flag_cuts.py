@@ -30,9 +30,9 @@ class CutReason(IntEnum):
     FEW_GOOD_PIXELS = 2
     FAST_TRAIL = 3
     NO_CENTROID = 4
-    COSMIC_RAY = 5
-    DIPOLE = 6
-    STAR_RESIDUAL = 7
+    DIPOLE = 5
+    STAR_RESIDUAL = 6
+    COSMIC_RAY = 7
     EXTENDED = 8
     BAD_FIT = 9
     FAINT = 10
@@ -48,6 +48,8 @@ class FlagCutConfig:
     min_size_ratio: float = 0.45
     """Sources this much smaller than the PSF (area) and not by noise are missed cosmic rays."""
     min_sharpness_sigma: float = 4.0
+    max_dipole_share: float = 0.5
+    """A dipole is cut where its net flux is less than this share of a star there: the star moved, or seemed to."""
     max_star_residual: float = 0.03
     """A change smaller than this share of the star it sits on is beyond what the subtraction is good for."""
     max_aperture_excess_sigma: float = 3.0
@@ -83,9 +85,9 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
         CutReason.FAST_TRAIL: _is_fast(sources, quality, config),
         # on a long trail the point has no place, the trail has
         CutReason.NO_CENTROID: (sources["centroid_flag"] == 1) & ~_has_trail(sources, quality, config),
-        CutReason.COSMIC_RAY: _is_cosmic_ray(sources, quality, config),
-        CutReason.DIPOLE: sources["isDipole"] == 1,
+        CutReason.DIPOLE: _is_star_dipole(sources, config),
         CutReason.STAR_RESIDUAL: _is_star_residual(sources, config),
+        CutReason.COSMIC_RAY: _is_cosmic_ray(sources, quality, config),
         CutReason.EXTENDED: _is_extended(sources, quality, config),
         CutReason.BAD_FIT: _is_bad_fit(sources, quality, config),
         CutReason.FAINT: ~(np.abs(sources["psfFlux"]) >= config.min_flux_snr * sources["psfFluxErr"]),
@@ -127,6 +129,12 @@ def _is_cosmic_ray(sources: Catalog, quality: Catalog, config: FlagCutConfig) ->
     is_small = (size < config.min_size_ratio) & (smaller > config.min_sharpness_sigma)
     is_spiked = (quality["spike"] > 1.5) & (spike_excess > config.min_sharpness_sigma)
     return np.asarray(is_small | is_spiked)
+
+
+def _is_star_dipole(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    """Dipoles of one star; where no star is brighter than the lobes, something else came or went."""
+    star = np.fmax(sources["scienceFlux"], sources["templateFlux"])
+    return np.asarray((sources["isDipole"] == 1) & (np.abs(sources["psfFlux"]) < config.max_dipole_share * star))
 
 
 def _is_star_residual(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
