@@ -1,6 +1,7 @@
 """Bring the template to the science image's grid."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+
+MIN_PSF_SPREAD: Final = 0.5
+"""Part of the detector's height and width that the cells must span for a PSF that varies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,9 @@ def _warp_psf_cells(
         jacobian[:, 1, axis] = (ahead[1] - behind[1]) / 2
     stamps = np.empty((rows.size, k, k), np.float32)
     warp_psf(np.ascontiguousarray(cells.reshape(-1, k, k)[rows]), jacobian, table, stamps)
-    return fit_psf_polynomial(stamps, x, y, shape, config.psf_order)
+    # With data on one side only a polynomial runs away on the other: there a constant is safer.
+    spread = min(float(np.ptp(x)) / shape[1], float(np.ptp(y)) / shape[0])
+    return fit_psf_polynomial(stamps, x, y, shape, config.psf_order if spread > MIN_PSF_SPREAD else 0)
 
 
 def fit_psf_polynomial(stamps: Float32, x: Float64, y: Float64, shape: tuple[int, int], order: int) -> PsfModel:
