@@ -64,8 +64,8 @@ def noise_figures(kernel: KernelField, psf: PsfModel, v_plain: float, v_convolve
     """What a PSF filter loses to the colour of the noise: (factor, gain).
 
     ``factor`` is the convolved side's noise power within the filter, as a fraction of that of white noise times the
-    kernel's sum squared: the variance to use without whitening. ``gain`` is the fraction of S/N that whitening would add:
-    ``<N> <1/N>`` over the PSF's power, N being the noise power (Cauchy-Schwarz), its root, less one.
+    kernel's sum squared: the variance to use without whitening. ``gain`` is the fraction of S/N that whitening would
+    add: the root of ``<N> <1/N>`` over the PSF's power, N being the noise power, less one (Cauchy-Schwarz).
 
     Parameters
     ----------

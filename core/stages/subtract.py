@@ -23,6 +23,7 @@ from core.kernels.difference import (
 from core.stages.convolve import subtract_convolved
 from core.stages.decorrelate import WhiteningConfig, difference_psf, grid_positions, noise_figures, whitening_kernel
 from core.stages.difference_background import DifferenceBackgroundConfig, subtract_difference_background
+from core.stages.halos import HaloConfig, subtract_halos
 from core.stages.matching_kernel import KernelConfig, KernelField, fit_kernel
 from core.workspace import Workspace
 
@@ -40,13 +41,14 @@ class SubtractConfig:
     """The template may be broader than the science image by this factor and still be the one convolved."""
     kernel: KernelConfig = field(default_factory=KernelConfig)
     whitening: WhiteningConfig = field(default_factory=WhiteningConfig)
+    halos: HaloConfig = field(default_factory=HaloConfig)
     background: DifferenceBackgroundConfig = field(default_factory=DifferenceBackgroundConfig)
     systematic_fraction: float = 0.01
     """This fraction of the template's flux, squared, is added to the variance: no kernel is better than that."""
-    halo_fraction: float = 0.15
+    halo_fraction: float = 0.1
     """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches."""
     halo_pix: int = 64
-    offset_pix: float = 0.03
+    offset_pix: float = 0.04
     """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
     is added to the variance (Zackay, Ofek & Gal-Yam 2016, section 3.3)."""
     mask_leak: float = 0.1
@@ -121,6 +123,7 @@ def subtract_frames(
     reach = kernel_reach(kernel, config.mask_leak)
     combine_masks(plain.mask, convolved.mask, reach, out.mask)
     close_frame(out.image, out.variance, out.mask, reach)
+    subtract_halos(out, stars, config.halos)
     subtract_difference_background(out, config.background)
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
     width = sky_width(out, psf)
