@@ -50,9 +50,9 @@ def gzipped(path: Path) -> None:
 
 
 def missing_segment(path: Path) -> None:
-    """The fifth segment is not there."""
+    """The second segment is not there."""
     content = path.read_bytes()
-    start, stop = _span(content, 5)
+    start, stop = _span(content, 2)
     path.write_bytes(content[:start] + content[stop:])
 
 
