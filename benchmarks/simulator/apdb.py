@@ -1,6 +1,5 @@
 """Writes the past into an alert production database, through its own interface only."""
 
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -40,18 +39,6 @@ def write_apdb(out: Path, config: SimulationConfig, camera: Camera, release: int
                 _frame(apdb, ApdbTables.DiaSource, sources),
                 _frame(apdb, ApdbTables.DiaForcedSource, forced),
             )
-
-
-def rebase_apdb(out: Path) -> None:
-    """Point ``apdb/config.yaml`` to where the dataset lies now: its URL is absolute and folders get moved."""
-    path = out / "apdb" / "config.yaml"
-    if not path.is_file():
-        return
-    text = path.read_text(encoding="utf-8")
-    here = f"db_url: sqlite:///{(out / 'apdb' / 'apdb.sqlite').resolve()}"
-    moved = re.sub(r"^db_url: .*$", lambda _: here, text, flags=re.MULTILINE)
-    if moved != text:
-        path.write_text(moved, encoding="utf-8")
 
 
 def _frame(apdb: ApdbSql, table: ApdbTables, columns: Table) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.simulator.apdb import rebase_apdb, write_apdb
+from benchmarks.simulator.apdb_location import rebase_apdb
 from benchmarks.simulator.calibrations import write_calibrations
 from benchmarks.simulator.changes import Movers, make_movers, make_transients, make_variables
 from benchmarks.simulator.config import SimulationConfig
@@ -206,6 +206,9 @@ def simulate_group(out: Path, config: SimulationConfig, detectors: tuple[int, ..
 
 def _write_shared(out: Path, config: SimulationConfig, camera: Camera, done: list[GroupDone], tell: Tell) -> None:
     """Files of the whole field: reference catalog, history, ephemerides, events."""
+    # the database's packages take seconds to import and the detectors' processes do without them
+    from benchmarks.simulator.apdb import write_apdb
+
     visits = make_visits(config, camera)
     rows = np.concatenate([d.rows for d in done])
     _, first = np.unique(rows["id"], return_index=True)

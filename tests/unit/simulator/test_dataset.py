@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from benchmarks.simulator.apdb import rebase_apdb
+from benchmarks.simulator.apdb_location import rebase_apdb
 from benchmarks.simulator.config import SimulationConfig, preset
 from benchmarks.simulator.dataset import detector_groups, n_steps, simulate
 from benchmarks.simulator.ephemerides import EPHEMERIS
