@@ -42,12 +42,14 @@ def two_lobe_sums(
                 row[5] = -flux[i, 1] * negative[i, 2, y, x]
                 model = flux[i, 0] * positive[i, 0, y, x] - flux[i, 1] * negative[i, 0, y, x]
                 residual = image[y0[i] + y, x0[i] + x] - model
-                chi2[i] += residual * residual / v
+                w = 1.0 / v
+                chi2[i] += residual * residual * w
                 count[i] += 1
                 for a in range(6):
-                    right[i, a] += row[a] * residual / v
+                    q = row[a] * w
+                    right[i, a] += q * residual
                     for b in range(a + 1):
-                        normal[i, a, b] += row[a] * row[b] / v
+                        normal[i, a, b] += q * row[b]
         for a in range(6):
             for b in range(a):
                 normal[i, b, a] = normal[i, a, b]

@@ -22,7 +22,7 @@ SHAPE_NO_PIXELS: Final = 1
 SHAPE_NOT_CONVERGED: Final = 2
 SHAPE_NOT_CONTAINED: Final = 4
 
-_MAX_ITERATIONS: Final = 40
+_MAX_ITERATIONS: Final = 25
 _TOLERANCE: Final = 2e-3
 # plain iteration halves the distance to the fixed point each time
 _RELAXATION: Final = 1.7

@@ -54,9 +54,10 @@ def trail_sums(model: Float32, data: Float32, weight: Float32, flux: float, norm
             for a in range(1, 5):
                 row[a] = flux * model[a, y, x]
             for a in range(5):
-                right[a] += w * row[a] * residual
+                q = w * row[a]
+                right[a] += q * residual
                 for b in range(a + 1):
-                    normal[a, b] += w * row[a] * row[b]
+                    normal[a, b] += q * row[b]
     for a in range(5):
         for b in range(a):
             normal[b, a] = normal[a, b]

@@ -15,7 +15,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _MAX_STEP_PIX: Final = 0.5
-_SMALLEST_STEP_PIX: Final = 5e-3
+_SMALLEST_STEP_PIX: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,10 @@ class _Lobes:
     y0: Int64
     x0: Int64
     half: int
+
+    def take(self, rows: Int64) -> "_Lobes":
+        """Some of the fits, copied."""
+        return _Lobes(values=self.values[rows], y0=self.y0[rows], x0=self.x0[rows], half=self.half)
 
     @property
     def centers(self) -> tuple[Float64, Float64]:
@@ -76,7 +80,8 @@ def fit_dipoles(
     sources["dipoleFitAttempted"][tried] = True
     good = tried[is_fitted]
     sources["dipoleChi2"][good], sources["dipoleNdata"][good] = chi2[is_fitted], count[is_fitted]
-    share = np.abs(lobes.values[:, [0, 3]]).max(axis=1) / np.abs(lobes.values[:, [0, 3]]).sum(axis=1)
+    fluxes = np.abs(lobes.values[:, [0, 3]])
+    share = fluxes.max(axis=1) / np.maximum(fluxes.sum(axis=1), np.finfo(np.float64).tiny)
     lobe_errors = np.sqrt(np.maximum(covariance[:, [0, 3], [0, 3]], 0))
     is_significant = (lobes.values[:, [0, 3]] > 3 * lobe_errors).all(axis=1) | (lobe_snr[tried] >= 5)
     gain = _point_chi2(sources[tried], lobes, plane) - chi2
@@ -110,33 +115,46 @@ def _planes(lobes: _Lobes, plane: PsfOnFrame, terms: Float64, first: int) -> NDA
 
 
 def _solve(lobes: _Lobes, plane: PsfOnFrame, steps: int) -> tuple[Float64, Int64, Float64, NDArray[np.bool_]]:
-    """Damped Gauss-Newton (Levenberg-Marquardt) on all windows at once; returns chi2, pixels, covariance, success."""
+    """Damped Gauss-Newton (Levenberg-Marquardt) on all windows at once; returns chi2, pixels, covariance, success.
+
+    Windows leave the loop as they converge; ``lobes.values`` ends at the best found.
+    """
     n = lobes.x0.size
-    terms = plane.terms(*lobes.centers)
-    normal, right = np.empty((n, 6, 6)), np.empty((n, 6))
-    chi2, count = np.empty(n), np.empty(n, np.int64)
     damping, best_chi2, best = np.full(n, 1e-2), np.full(n, np.inf), lobes.values.copy()
-    best_normal, best_right, best_count = normal.copy(), right.copy(), count.copy()
-    frame = plane.frame
+    best_normal, best_right, best_count = np.zeros((n, 6, 6)), np.zeros((n, 6)), np.zeros(n, np.int64)
+    active = np.arange(n)
     for _ in range(steps):
-        two_lobe_sums(
-            frame.image, frame.variance, frame.mask, UNUSABLE, lobes.y0, lobes.x0, _planes(lobes, plane, terms, 0),
-            _planes(lobes, plane, terms, 3), np.ascontiguousarray(lobes.values[:, [0, 3]]), normal, right, chi2, count,
-        )  # fmt: skip
-        better = chi2 < best_chi2
-        best[better], best_chi2[better], best_count[better] = lobes.values[better], chi2[better], count[better]
-        best_normal[better], best_right[better] = normal[better], right[better]
-        damping = np.clip(np.where(better, damping * 0.3, damping * 10), 1e-6, 1e6)
-        step = _damped_step(best_normal, best_right, damping)
-        lobes.values = best + step
-        lobes.values[:, [0, 3]] = np.maximum(lobes.values[:, [0, 3]], 0.0)
-        if np.abs(step[:, [1, 2, 4, 5]]).max() < _SMALLEST_STEP_PIX:
+        normal, right, chi2, count = _sums(lobes.take(active), plane)
+        better = chi2 < best_chi2[active]
+        rows = active[better]
+        best[rows], best_chi2[rows], best_count[rows] = lobes.values[rows], chi2[better], count[better]
+        best_normal[rows], best_right[rows] = normal[better], right[better]
+        damping[active] = np.clip(np.where(better, damping[active] * 0.3, damping[active] * 10), 1e-6, 1e6)
+        step = _damped_step(best_normal[active], best_right[active], damping[active])
+        moved = best[active] + step
+        moved[:, [0, 3]] = np.maximum(moved[:, [0, 3]], 0.0)
+        lobes.values[active] = moved
+        active = active[np.abs(step[:, [1, 2, 4, 5]]).max(axis=1) >= _SMALLEST_STEP_PIX]
+        if active.size == 0:
             break
     lobes.values = best
     is_fitted = np.isfinite(best_chi2) & (best_count > 6) & (best[:, 0] > 0) & (best[:, 3] > 0)
     covariance = np.full((n, 6, 6), np.nan)
     covariance[is_fitted] = np.linalg.pinv(best_normal[is_fitted], hermitian=True)
     return best_chi2, best_count, covariance, is_fitted
+
+
+def _sums(lobes: _Lobes, plane: PsfOnFrame) -> tuple[Float64, Float64, Float64, Int64]:
+    n, frame = lobes.x0.size, plane.frame
+    terms = plane.terms(*lobes.centers)
+    normal, right = np.empty((n, 6, 6)), np.empty((n, 6))
+    chi2, count = np.empty(n), np.empty(n, np.int64)
+    flux = np.ascontiguousarray(lobes.values[:, [0, 3]])
+    two_lobe_sums(
+        frame.image, frame.variance, frame.mask, UNUSABLE, lobes.y0, lobes.x0, _planes(lobes, plane, terms, 0),
+        _planes(lobes, plane, terms, 3), flux, normal, right, chi2, count,
+    )  # fmt: skip
+    return normal, right, chi2, count
 
 
 def _damped_step(normal: Float64, right: Float64, damping: Float64) -> Float64:
@@ -155,16 +173,7 @@ def _point_chi2(rows: Catalog, lobes: _Lobes, plane: PsfOnFrame) -> Float64:
         values=np.stack([flux, rows["x"], rows["y"], 0 * flux, rows["x"], rows["y"]], axis=1),
         y0=lobes.y0, x0=lobes.x0, half=lobes.half,
     )  # fmt: skip
-    n = flux.size
-    terms = plane.terms(*lobes.centers)
-    planes = _planes(point, plane, terms, 0)
-    chi2, count = np.empty(n), np.empty(n, np.int64)
-    frame = plane.frame
-    two_lobe_sums(
-        frame.image, frame.variance, frame.mask, UNUSABLE, lobes.y0, lobes.x0, planes, planes,
-        np.stack([flux, 0 * flux], axis=1), np.empty((n, 6, 6)), np.empty((n, 6)), chi2, count,
-    )  # fmt: skip
-    return chi2
+    return _sums(point, plane)[2]
 
 
 def _fill(sources: Catalog, rows: Int64, values: Float64, covariance: Float64, jacobians: Float64) -> None:

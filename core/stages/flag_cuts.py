@@ -19,8 +19,6 @@ CENTER_BITS: Final = int(
 )
 """A source with any of these within 3 x 3 pixels of its center is not sent."""
 
-_TRAIL_BITS: Final = int(Mask.BAD | Mask.SAT | Mask.SAT_TEMPLATE | Mask.NODATA | Mask.CR | Mask.EDGE)
-
 
 class CutReason(IntEnum):
     """Why a DIASource is not sent; the first that applies, in this order."""
@@ -82,14 +80,14 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
         CutReason.CENTER_MASKED: (quality["centerMask"] & CENTER_BITS) != 0,
         CutReason.FEW_GOOD_PIXELS: ~(quality["goodFraction"] >= config.min_good_fraction)
         | ((quality["status"] & psf_flux.FIT_NO_GOOD_PIXELS) != 0),
-        CutReason.FAST_TRAIL: _is_fast(sources, quality, config),
+        CutReason.FAST_TRAIL: _is_fast(sources, config),
         # on a long trail the point has no place, the trail has
-        CutReason.NO_CENTROID: (sources["centroid_flag"] == 1) & ~_has_trail(sources, quality, config),
+        CutReason.NO_CENTROID: (sources["centroid_flag"] == 1) & ~_has_trail(sources, config),
         CutReason.DIPOLE: _is_star_dipole(sources, config),
         CutReason.STAR_RESIDUAL: _is_star_residual(sources, config),
         CutReason.COSMIC_RAY: _is_cosmic_ray(sources, quality, config),
         CutReason.EXTENDED: _is_extended(sources, quality, config),
-        CutReason.BAD_FIT: _is_bad_fit(sources, quality, config),
+        CutReason.BAD_FIT: _is_bad_fit(sources, config),
         CutReason.FAINT: ~(np.abs(sources["psfFlux"]) >= config.min_flux_snr * sources["psfFluxErr"]),
     }
     reason = np.zeros(sources.size, np.uint8)
@@ -99,21 +97,17 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
     return FlagCuts(is_kept=reason == CutReason.KEPT, reason=reason, counts=counts)
 
 
-def _has_trail(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
-    """A trail that was fitted, beats the point, leaves no more than a good point would, and owes nothing to a mask.
-
-    Beside saturated pixels or a cosmic ray, an elongated source is what the mask left of them.
-    """
+def _has_trail(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+    """A trail that was fitted, beats the point and leaves no more than a good point would."""
     snr = np.abs(sources["trailFlux"]) / sources["trailFluxErr"]
     limit = config.max_reduced_chi2 + (config.chi2_snr_share * snr) ** 2
     is_good = (snr >= config.min_flux_snr) & (sources["trailChi2"] <= limit * np.maximum(sources["trailNdata"] - 5, 1))
-    masked = (quality["footprintMask"] & _TRAIL_BITS) != 0
-    return np.asarray((sources["trail_flag"] == 0) & is_good & ~masked)
+    return np.asarray((sources["trail_flag"] == 0) & is_good)
 
 
-def _is_fast(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+def _is_fast(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     limit_arcsec = config.max_trail_deg_per_day * 3600 / 86400 * sources["exposureTime"]
-    return np.asarray(_has_trail(sources, quality, config) & (np.nan_to_num(sources["trailLength"]) >= limit_arcsec))
+    return np.asarray(_has_trail(sources, config) & (np.nan_to_num(sources["trailLength"]) >= limit_arcsec))
 
 
 def _is_cosmic_ray(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
@@ -145,7 +139,7 @@ def _is_star_residual(sources: Catalog, config: FlagCutConfig) -> NDArray[np.boo
 
 def _is_extended(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     """Neither point nor trail, as what changes on the sky is: what is left of halos and galaxies is wider."""
-    is_trail = _has_trail(sources, quality, config)
+    is_trail = _has_trail(sources, config)
     excess = np.abs(sources["apFlux"] - sources["psfFlux"])
     # a trail may be longer than the aperture
     excess = np.where(is_trail, np.abs(sources["apFlux"]) - np.abs(sources["trailFlux"]), excess)
@@ -157,8 +151,8 @@ def _is_extended(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> N
     return np.asarray(is_wide | is_halo)
 
 
-def _is_bad_fit(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
+def _is_bad_fit(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     degrees = np.maximum(sources["psfNdata"] - 3, 1)
     snr = np.abs(sources["psfFlux"]) / sources["psfFluxErr"]
     limit = config.max_reduced_chi2 + (config.chi2_snr_share * snr) ** 2
-    return np.asarray(~_has_trail(sources, quality, config) & ~(sources["psfChi2"] <= limit * degrees))
+    return np.asarray(~_has_trail(sources, config) & ~(sources["psfChi2"] <= limit * degrees))

@@ -27,6 +27,9 @@ Float64 = NDArray[np.float64]
 CUTOUT_SIDE_PIX: Final = (30, 102)
 """Smallest and largest ``bboxSize``; the largest holds the trail of 10 deg/day in 30 s and the PSF."""
 
+TRAIL_BITS: Final = int(Mask.BAD | Mask.SAT | Mask.SAT_TEMPLATE | Mask.NODATA | Mask.CR | Mask.EDGE)
+"""A footprint with any of these has the shape its mask left it: no trail is tried."""
+
 SOURCE_QUALITY: Final = np.dtype(
     [
         ("footprintMask", "<u2"),
@@ -115,7 +118,8 @@ def measure(
     if config.is_dipole_fitted:
         fit_dipoles(sources, plane, quality["hasBothSigns"], jacobians, config.dipole)
     if config.is_trail_fitted:
-        fit_trails(sources, plane, shapes, jacobians, exposure.wcs, config.trail)
+        is_clean = (quality["footprintMask"] & TRAIL_BITS) == 0
+        fit_trails(sources, plane, shapes, is_clean, jacobians, exposure.wcs, config.trail)
     return Measurement(sources=sources, quality=quality)
 
 

@@ -16,7 +16,7 @@ Int64 = NDArray[np.int64]
 
 _REACH_FWHM: Final = 2.5
 _REACH_FOOTPRINT: Final = 0.75
-_MAX_REACH_PIX: Final = 60
+_MAX_REACH_PIX: Final = 40
 # error of the trace of a matched Gaussian's moments, as a fraction of it times SNR (tests/unit/stages/test_moments.py)
 _TRACE_ERROR: Final = 2.0
 _PSF_MODEL_ERROR: Final = 0.02

@@ -56,11 +56,21 @@ class _Fit:
 
 
 def fit_trails(
-    sources: Catalog, plane: PsfOnFrame, shapes: Shapes, jacobians: Float64, wcs: Wcs, config: TrailConfig
+    sources: Catalog,
+    plane: PsfOnFrame,
+    shapes: Shapes,
+    is_clean: NDArray[np.bool_],
+    jacobians: Float64,
+    wcs: Wcs,
+    config: TrailConfig,
 ) -> None:
-    """Fill the trail columns of sources whose major axis is significantly longer than the PSF's; others stay null."""
+    """Fill the trail columns of ``is_clean`` sources whose major axis is significantly longer than the PSF's.
+
+    All others stay null.
+    """
     length, angle, significance = elongation(shapes, sources["psfFlux"] / sources["psfFluxErr"])
-    tried = np.flatnonzero((significance >= config.min_significance) & (sources["shape_flag"] == 0))
+    is_shaped = is_clean & (sources["shape_flag"] == 0)
+    tried = np.flatnonzero((significance >= config.min_significance) & is_shaped)
     tried = tried[np.argsort(-significance[tried], kind="stable")[: config.max_fits]]
     for i in tried:
         half = length[i] / 2
