@@ -67,6 +67,10 @@ class BundleLoader:
             bounded_client=bounded,
         )
 
+    def warm_up(self) -> None:
+        """Open the APDB and read an empty piece of sky: its first use takes seconds, mostly of imports."""
+        self.history.warm_up()
+
     def load(self, key: BundleKey, *, publish: bool = False) -> PackedBundle:
         """Every part of a bundle; with ``publish``, left in the cache for others."""
         return load_packed(key, self.memory, self.cache, self.datastore, self.history, publish=publish)

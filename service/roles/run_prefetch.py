@@ -12,8 +12,9 @@ def run(settings: Settings) -> int:
     process = make_process("prefetch", settings)
     server = start_http(process)
     log = open_topics(process)
-    member = log.join(GROUP, topics.WORK, settings.slot)
     loader = BundleLoader.open(settings)
+    loader.warm_up()  # before ready: the first next-visit finds everything open
+    member = log.join(GROUP, topics.WORK, settings.slot)
     prefetch = Prefetch(member, loader, process.clock, process.metrics, settings.prepare_expire_s)
     process.health.set_ready(True)
     code = run_loops(process, {"prefetch": prefetch.turn})

@@ -1,6 +1,7 @@
 """Twelve months of history in Redis, per sky cell: a ``base`` read from the APDB, a ``tail`` of what came since."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 import msgpack
@@ -22,6 +23,7 @@ BASE_TTL_S: Final = 3600
 PRUNE_AFTER_S: Final = 900.0
 """A tail entry that a newer base holds is kept this long for workers that still have the older base."""
 MARGIN_DEG: Final = 5 / 3600
+_NOWHERE: Final = (0.0, -90.0, 1e-4, 51544.0)
 SENTINEL_FIELD: Final = "1"
 
 
@@ -55,6 +57,12 @@ class HistoryStore:
         self._camera = camera
         self._now_s = now_s
         self._prefix = f"{namespace}:history"
+
+    def warm_up(self) -> None:
+        """Open the APDB by reading an empty piece of sky; one that does not answer now may do so later."""
+        if self._apdb is not None:
+            with suppress(TransientError):
+                self._apdb.read_region(*_NOWHERE)
 
     def cells(self, key: BundleKey) -> list[int]:
         """Sky cells of a detector's predicted footprint."""
