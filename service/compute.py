@@ -57,6 +57,7 @@ class DetectorCompute:
             loader.load, self._wait_for_prefetch, loader.number, time.monotonic, settings.prepare_expire_s
         )
         self._calls = ThreadPoolExecutor(max_workers=1, thread_name_prefix="redis")
+        self._decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
         self._image: NDArray[np.float32] | None = None
 
     def warm_up(self) -> None:
@@ -81,6 +82,7 @@ class DetectorCompute:
             return Answer(outcome=error.outcome, code=error.code, message=str(error), timings=timings)
         finally:
             self._shelf.release()
+            self._decoder.submit(self._shelf.decode_ahead)
 
     def measure_reference(self) -> tuple[float, float] | None:
         """CPU and wall of SEP's background on the last detector's image: the unit of our performance figures."""

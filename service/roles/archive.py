@@ -76,6 +76,10 @@ class ResultSink:
                 self._reader.commit(done)
         self._metrics.sink_lag.labels(self._name).set(lag(self._reader))
 
+    def has_written(self) -> bool:
+        """Whether anything was ever stored as written; not so on a fresh log."""
+        return any(self._reader.committed().values())
+
     def rewind(self) -> None:
         """Start again with the oldest record held."""
         self._pending.clear()
@@ -104,7 +108,7 @@ class HistorySink:
     def turn(self) -> None:
         """One round."""
         if self._clock.monotonic_s() >= self._check_at_s:
-            if not self._history.mark():
+            if not self._history.mark() and self._sink.has_written():
                 log.warning("history_flushed")
                 self._sink.rewind()
             self._check_at_s = self._clock.monotonic_s() + CHECK_SENTINEL_S
