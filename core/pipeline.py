@@ -19,7 +19,7 @@ from core.contracts.exposure import DifferenceImage, Exposure, Frame, RawExposur
 from core.contracts.results import Association, Astrometry, DetectorResult, PsfFit, SkyCheck
 from core.errors import Outcome, RejectedInputError, UnusableDataError
 from core.flags import UNCLAIMED
-from core.stages.associate import Claims, apply_claims, associate, check_new_objects, new_object_claims
+from core.stages.associate import Claims, apply_claims, associate, drop_orphans, new_object_claims
 from core.stages.astrometry import fit_wcs
 from core.stages.background import subtract_background
 from core.stages.cosmic_rays import find_cosmic_rays
@@ -249,12 +249,13 @@ class Pipeline:
             appended = tail()
             history = merge_history(bundle.history, appended or _empty_history(), info)
             association = associate(kept.sources, history, bundle.ephemerides, info, config.associate)
-            check_new_objects(association, config.associate)
-            claims = new_object_claims(kept.sources, association, config.associate)
+            sources, association = drop_orphans(kept.sources, association)
+            claims = new_object_claims(sources, association, config.associate)
         counts = {
             "n_detected": int(detections.y.size),
-            "n_flagged": int(detections.y.size - kept.sources.size),
+            "n_flagged": int(detections.y.size - sources.size),
             **{f"cut_{name}": number for name, number in cuts.counts.items()},
+            "cut_no_object": int(kept.sources.size - sources.size),
             "optional_dropped": int(not is_optional_done),
         }
         return replace(
@@ -263,7 +264,7 @@ class Pipeline:
             subtraction=Subtraction(
                 template=warped,
                 difference=difference,
-                sources=kept.sources,
+                sources=sources,
                 association=association,
                 claims=claims,
                 history=history,

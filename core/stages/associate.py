@@ -10,10 +10,9 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
 
 from core.contracts.bundle import History
-from core.contracts.catalogs import NULL_LONG, Catalog
+from core.contracts.catalogs import NULL_LONG, Catalog, take_rows
 from core.contracts.exposure import VisitInfo
 from core.contracts.results import Association
-from core.errors import Outcome, UnusableDataError
 from core.stages.solar_system import ids_of, predict
 
 Float64 = NDArray[np.float64]
@@ -41,7 +40,6 @@ class AssociateConfig:
         "glint_trail",
     )
     """A source with any of these set makes no new object."""
-    max_new_objects: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +77,14 @@ def associate(
     return Association(history_index=history_index, ephemeris_index=ephemeris_index, is_new=is_new)
 
 
-def check_new_objects(association: Association, config: AssociateConfig) -> None:
-    """Raise ``bad_subtraction`` where more objects are new than any sky explains."""
-    n_new = int(association.is_new.sum())
-    if n_new > config.max_new_objects:
-        raise UnusableDataError(
-            "too many new objects", outcome=Outcome.BAD_SUBTRACTION, code="too_many_new_objects", n_new=n_new
-        )
+def drop_orphans(sources: Catalog, association: Association) -> tuple[Catalog, Association]:
+    """Leave out sources that match nothing and may not begin an object: an alert needs one or the other."""
+    keep = (association.history_index >= 0) | (association.ephemeris_index >= 0) | association.is_new
+    return take_rows(sources, keep), Association(
+        history_index=association.history_index[keep],
+        ephemeris_index=association.ephemeris_index[keep],
+        is_new=association.is_new[keep],
+    )
 
 
 def new_object_claims(sources: Catalog, association: Association, config: AssociateConfig) -> Claims:

@@ -14,12 +14,11 @@ from core.contracts.catalogs import (
     Catalog,
     empty_catalog,
 )
-from core.errors import Outcome, UnusableDataError
 from core.stages.associate import (
     AssociateConfig,
     apply_claims,
     associate,
-    check_new_objects,
+    drop_orphans,
     new_object_claims,
 )
 from tests.support.sky_scene import VISIT
@@ -128,15 +127,15 @@ def test_solar_system_comes_first_with_the_error_of_its_ephemeris() -> None:
     assert associate(sources, history, late, VISIT, CONFIG).ephemeris_index.tolist() == [-1, -1]
 
 
-def test_flagged_sources_make_no_object_and_storms_are_refused() -> None:
+def test_flagged_sources_make_no_object_and_are_dropped_unless_they_match_one() -> None:
     sources = sources_at([0.0, 30.0, 60.0], [0.0, 0.0, 0.0])
-    sources["pixelFlags_crCenter"][1] = 1
-    found = associate(sources, history_of([], []), no_ephemerides(), VISIT, CONFIG)
-    assert found.is_new.tolist() == [True, False, True]
-    check_new_objects(found, CONFIG)
-    with pytest.raises(UnusableDataError) as caught:
-        check_new_objects(found, AssociateConfig(max_new_objects=1))
-    assert caught.value.outcome is Outcome.BAD_SUBTRACTION
+    sources["pixelFlags_crCenter"][1:] = 1
+    found = associate(sources, history_of([60.0], [0.0]), no_ephemerides(), VISIT, CONFIG)
+    assert found.is_new.tolist() == [True, False, False]
+    assert found.history_index.tolist() == [-1, -1, 0]
+    kept, association = drop_orphans(sources, found)
+    assert kept["diaSourceId"].tolist() == sources["diaSourceId"][[0, 2]].tolist()
+    assert association.history_index.tolist() == [-1, 0]
 
 
 def test_claims_propose_ids_and_take_the_answers() -> None:
