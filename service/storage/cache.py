@@ -6,7 +6,7 @@ from threading import Lock
 from typing import Any, Final
 
 import redis
-from redis.connection import (  # type: ignore[attr-defined]
+from redis.connection import (
     Connection,
     PythonRespSerializer,
     UnixDomainSocketConnection,
