@@ -34,6 +34,8 @@ OUTCOME_TIMEOUT_S: Final = 90.0
 COMMITTED_TIMEOUT_S: Final = 10.0
 MAX_AGE_DAYS: Final = 14.0
 """A night simulated longer ago is simulated again: calibrations and history are of its date."""
+LEAD_S: Final = 14.0
+"""From a visit's next-visit event to its readouts; at the telescope it is 30 s and more."""
 _WORKERS: Final = 2
 
 
@@ -110,7 +112,7 @@ def make_dataset(plan: DemoPlan, console: Console) -> None:
     if plan.given is not None:
         return
     now = unix_tai_to_mjd_tai(SystemClock().tai_s())
-    config = preset(plan.preset, **plan.changes)
+    config = preset(plan.preset, **_changes(plan))
     if abs(now - config.start_mjd_tai) > MAX_AGE_DAYS:
         config = _of_today(config, plan, now)
     if is_complete(plan.dataset, config):
@@ -122,11 +124,15 @@ def make_dataset(plan: DemoPlan, console: Console) -> None:
         simulate(plan.dataset, config, jobs, lambda line: progress.update(task, advance=1, description=line))
 
 
+def _changes(plan: DemoPlan) -> dict[str, Any]:
+    return {"lead_s": LEAD_S, **plan.changes}
+
+
 def _of_today(config: SimulationConfig, plan: DemoPlan, now_mjd: float) -> SimulationConfig:
     """The configuration on disk if it is recent enough, else one of last night, at the same time of night."""
     from datetime import date, timedelta
 
-    change = dict(plan.changes)
+    change = _changes(plan)
     try:
         there = simulation(plan.dataset)["config"]
         start = float(there["start_mjd_tai"])
