@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.contracts.checks import check_array
-from core.errors import RejectedInputError
+from core.errors import Outcome, RejectedInputError, UnusableDataError
 
 Float32 = NDArray[np.float32]
 
@@ -86,7 +86,9 @@ class PsfModel:
             total = weighted.sum()
             measured = 2 * np.array([(weighted * t).sum() / total for t in (xx**2, yy**2, xx * yy)])
             if not np.isfinite(measured).all() or measured[0] * measured[1] <= measured[2] ** 2:
-                raise RejectedInputError("the PSF has no adaptive moments", code="bad_psf")
+                raise UnusableDataError(
+                    "the PSF has no adaptive moments", outcome=Outcome.BAD_SUBTRACTION, code="bad_psf"
+                )
             if np.abs(measured - moments).max() < 1e-6:
                 break
             moments = measured

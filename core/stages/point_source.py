@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from core.contracts.exposure import Frame
 from core.contracts.psf import PsfModel, polynomial_terms
-from core.errors import RejectedInputError
+from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
 from core.kernels import psf_flux
 from core.kernels.moments import SHAPE_OK, adaptive_moments
@@ -102,7 +102,7 @@ def _central_fwhm(psf: PsfModel) -> float:
         np.array([[4.0, 4.0, 0.0]]), np.array([psf.size]), moments, status,
     )  # fmt: skip
     if status[0] != SHAPE_OK:
-        raise RejectedInputError("the PSF has no adaptive moments", code="bad_psf")
+        raise UnusableDataError("the PSF has no adaptive moments", outcome=Outcome.BAD_SUBTRACTION, code="bad_psf")
     return float(2.3548 * (moments[0, 0] * moments[0, 1] - moments[0, 2] ** 2) ** 0.25)
 
 
