@@ -24,6 +24,7 @@ from benchmarks.show import show
 from benchmarks.simulator.config import PRESETS, SimulationConfig, preset
 from benchmarks.simulator.dataset import is_complete, n_steps, simulate
 from benchmarks.watch import Follower, live_table
+from core.errors import ConfigurationError
 from core.timescales import unix_tai_to_mjd_tai
 from service import topics
 from service.clock import SystemClock
@@ -181,10 +182,10 @@ def partitions_for(detectors: Sequence[int], workers: int = _WORKERS) -> int:
 def _through_service(plan: DemoPlan, service: ServiceProcess, console: Console) -> tuple[list[TimedEvent], Run]:
     """Start the service, replay the night, wait for every outcome, count the alerts."""
     events = read_events(plan.dataset)
-    detectors = [event["detector"] for event in readouts(events)]
+    partitions = partitions_for([event["detector"] for event in readouts(events)])
     settings = service.settings(
         workers=_WORKERS,
-        partitions=partitions_for(detectors),
+        partitions=_kafka_partitions(plan.kafka, partitions) if plan.kafka else partitions,
         log_url=f"kafka://{plan.kafka}" if plan.kafka else "",
         measure_reference=True,
     )
@@ -220,6 +221,15 @@ def _through_service(plan: DemoPlan, service: ServiceProcess, console: Console) 
         unfinished=sorted(set(keys) - set(progress.manifests)),
     )
     return events, run
+
+
+def _kafka_partitions(bootstrap: str, wanted: int) -> int:
+    """Partitions that a broker's work topic has from an earlier run, else as wanted."""
+    with open_log(f"kafka://{bootstrap}") as log:
+        try:
+            return log.partitions(topics.WORK)
+        except ConfigurationError:
+            return wanted
 
 
 def _wait_ready(service: ServiceProcess, console: Console) -> dict[str, Any]:
