@@ -13,8 +13,10 @@ VAR ?= var
 export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
+# a service of eight processes starts in seconds from compiled modules, in a minute from their sources
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test lint typing kafka clean help
+.PHONY: setup kernels demo test lint typing kafka clean help
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
 
@@ -22,7 +24,7 @@ setup: $(STAMP)  ## virtual environment from the hashed lock
 $(STAMP): requirements/dev.lock requirements/bootstrap.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -34,7 +36,10 @@ lint: setup  ## ruff and import-linter
 typing: setup  ## strict mypy
 	$(BIN)/mypy
 
-test: setup  ## unit, contract and integration tests
+kernels: setup  ## compile the kernels, once
+	@$(BIN)/sub60 compile
+
+test: kernels  ## unit, contract and integration tests
 	$(BIN)/python -m pytest -q
 
 clean:  ## remove what the targets made
@@ -47,5 +52,5 @@ kafka:  ## start a real single-node Apache Kafka (needs java and, once, mvn); th
 kafka-stop:  ## stop it
 	@$(PYTHON) tests/support/kafka/broker.py stop --folder $(VAR)/kafka
 
-demo: setup  ## the main job at full size: simulate, stream, count, time, compare with truth (REPORT=FILE KEEP=1 KAFKA=host:port)
+demo: kernels  ## the main job at full size: simulate, stream, count, time, compare with truth (REPORT=FILE KEEP=1 KAFKA=host:port)
 	@$(BIN)/sub60 demo --folder $(VAR)/demo $(if $(REPORT),--report $(REPORT)) $(if $(KEEP),--keep) $(if $(KAFKA),--kafka $(KAFKA))

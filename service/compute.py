@@ -63,7 +63,7 @@ class DetectorCompute:
     def warm_up(self) -> None:
         """Take a made-up visit through every kernel and buffer."""
         result = warm_up(self.pipeline)
-        _warm_up_decoder()
+        warm_up_decoder()
         self._image = None
         sep.Background(np.ones((256, 256), np.float32), bw=128, bh=128)
         log.info("warmed_up", n_dia_sources=int(result.dia_sources.size), outcome=result.outcome.value)
@@ -197,7 +197,7 @@ class DetectorCompute:
                 return
 
 
-def _warm_up_decoder() -> None:
+def warm_up_decoder() -> None:
     """Compile the decoder of raw tiles with the types that files give it."""
     status = np.empty(1, np.uint8)
     place = np.zeros(1, np.int64)
