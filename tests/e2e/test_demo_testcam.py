@@ -18,7 +18,7 @@ def test_detectors_spread_over_the_workers() -> None:
     assert partitions_for([5]) >= 2
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_every_readout_has_an_outcome_and_no_alert_is_lost_repeated_or_broken(tmp_path: Path) -> None:
     report, wrong = run_demo(DemoPlan(folder=tmp_path, preset="test"), Console(quiet=True))
     report.write(tmp_path / "report.json")
