@@ -23,7 +23,7 @@ from core.contracts.catalogs import (
 from core.contracts.exposure import Frame, RawExposure, Template, VisitInfo
 from core.contracts.results import DetectorResult
 from core.contracts.wcs import Wcs
-from core.pipeline import Pipeline
+from core.pipeline import FirstHalf, Pipeline
 from core.stages.pointing import predict_wcs
 
 _BIAS_ADU = 1000.0
@@ -45,11 +45,11 @@ class Scene:
     is_new: NDArray[np.bool_]
 
 
-def warm_up(pipeline: Pipeline, detector: int | None = None) -> DetectorResult:
-    """Run one made-up visit of ``detector`` (default: the camera's first) through both halves."""
+def warm_up(pipeline: Pipeline, detector: int | None = None) -> tuple[FirstHalf, DetectorResult]:
+    """Run one made-up visit of ``detector`` (default: the camera's first) through both halves; gives both."""
     raw, bundle, _ = made_up_visit(pipeline.camera, detector)
     first = pipeline.measure(raw, bundle, tail=lambda: None, remaining_s=lambda: 60.0, time_processed_mjd_tai=60000.001)
-    return pipeline.finish(first)
+    return first, pipeline.finish(first)
 
 
 def made_up_visit(camera: Camera, detector: int | None = None) -> tuple[RawExposure, Bundle, Scene]:
@@ -100,10 +100,27 @@ def _add_stars(image: Float64, x: Float64, y: Float64, flux: Float64) -> None:
         image[row - _HALF : row + _HALF + 1, column - _HALF : column + _HALF + 1] += stamp
 
 
+def _add_trail(image: Float64) -> None:
+    """A streak as of a fast asteroid, a quarter into the frame, in place."""
+    along = np.arange(0.0, 30.0, 0.5)
+    x, y = image.shape[1] / 4 + along, image.shape[0] / 4 + 0.3 * along
+    _add_stars(image, x, y, np.full(along.size, 600.0))
+
+
+def _add_damage(image: Float64) -> None:
+    """A saturated patch and a cosmic ray's track, away from the trail, in place."""
+    y, x = image.shape[0] * 3 // 4, image.shape[1] * 3 // 4
+    image[y : y + 4, x : x + 3] = 1e6
+    for step in range(6):
+        image[y - 60 + step, x - 60 + 2 * step] += 4000.0
+
+
 def _segments(detector: Detector, scene: Scene, rng: np.random.Generator) -> NDArray[np.int32]:
     image = np.full(detector.shape, _SKY_E)
     _add_stars(image, scene.x, scene.y, scene.flux_e)
+    _add_trail(image)
     image += np.sqrt(image) * rng.standard_normal(image.shape)
+    _add_damage(image)
     amplifiers = detector.amplifiers
     segments = rng.normal(_BIAS_ADU, 4.0, (len(amplifiers), *amplifiers[0].raw_shape))
     for segment, amplifier in zip(segments, amplifiers, strict=True):

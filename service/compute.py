@@ -62,8 +62,7 @@ class DetectorCompute:
 
     def warm_up(self) -> None:
         """Take a made-up visit through every kernel and buffer."""
-        result = warm_up(self.pipeline)
-        warm_up_decoder()
+        result = warm_up_kernels(self.pipeline)
         self._image = None
         sep.Background(np.ones((256, 256), np.float32), bw=128, bh=128)
         log.info("warmed_up", n_dia_sources=int(result.dia_sources.size), outcome=result.outcome.value)
@@ -197,11 +196,15 @@ class DetectorCompute:
                 return
 
 
-def warm_up_decoder() -> None:
-    """Compile the decoder of raw tiles with the types that files give it."""
+def warm_up_kernels(pipeline: Pipeline) -> DetectorResult:
+    """Take a made-up visit from its segments to its packets, and the decoder of raw tiles through one tile."""
+    first, result = warm_up(pipeline)
+    if first.subtraction is not None:
+        build_alerts(result, first.subtraction.history, AlertContext(wcs=first.exposure.wcs))
     status = np.empty(1, np.uint8)
     place = np.zeros(1, np.int64)
     rice_decode(np.zeros(64 + READ_AHEAD, np.uint8), place, place + 64, 32, 32, np.zeros(32, np.int32), status)
+    return result
 
 
 def _checked(raw: RawExposure, readout: Readout) -> RawExposure:

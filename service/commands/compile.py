@@ -26,9 +26,7 @@ def command() -> None:
         from core.config import PipelineConfig
         from core.pipeline import Pipeline
         from core.stopwatch import Clock
-        from core.warm_up import warm_up
-        from service.compute import warm_up_decoder
+        from service.compute import warm_up_kernels
 
-        warm_up(Pipeline(load_camera(CAMERA), PipelineConfig(), Clock(time.perf_counter, time.thread_time)))
-        warm_up_decoder()
+        warm_up_kernels(Pipeline(load_camera(CAMERA), PipelineConfig(), Clock(time.perf_counter, time.thread_time)))
     console.print(f"kernels ready after {time.monotonic() - started:.0f} s")
