@@ -167,14 +167,19 @@ def _bar(name: str, console: Console) -> Iterator[Progress]:
 def partitions_for(detectors: Sequence[int], workers: int = _WORKERS) -> int:
     """Least number of partitions over which these detectors spread evenly among the workers.
 
-    A log may share its partitions out in ranges or in turn; the number found serves both.
+    A log may share its partitions out in turn or in ranges, the longer ranges first or last, as its workers happened to
+    join; the number found serves all three.
     """
     numbers = sorted(set(detectors))
     wanted = min(workers, len(numbers))
-    for count in range(workers, 64):
-        places = {number % count for number in numbers}
-        in_turn, in_ranges = ({place % workers for place in places}, {place * workers // count for place in places})
-        if len(places) == len(numbers) and len(in_turn) == len(in_ranges) == wanted:
+    for count in range(workers, 200):
+        places = [number % count for number in numbers]
+        ways = (
+            {place % workers for place in places},
+            {place * workers // count for place in places},
+            {(count - 1 - place) * workers // count for place in places},
+        )
+        if len(set(places)) == len(numbers) and all(len(way) == wanted for way in ways):
             return count
     return max(4, workers)
 
