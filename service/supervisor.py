@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import structlog
 
 from service.app import stop_on_signal
-from service.settings import Settings, to_environment
+from service.settings import Settings, compute_environment, to_environment
 
 RESTART_S: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
 FORGIVE_S: Final = 60.0
@@ -41,7 +41,8 @@ class RoleProcess:
     def start(self) -> None:
         """Start the process; its own settings travel in its environment."""
         command = [sys.executable, "-m", "service.cli", "serve", "--role", self.role]
-        self.process = subprocess.Popen(command, env=to_environment(self.settings), stdin=subprocess.DEVNULL)
+        environment = compute_environment if self.role == "prefetch" else to_environment
+        self.process = subprocess.Popen(command, env=environment(self.settings), stdin=subprocess.DEVNULL)
         self.started_s = time.monotonic()
 
     @property
