@@ -102,7 +102,7 @@ KEEP_MEMORY: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**
 
 
 def compute_environment(settings: Settings) -> dict[str, str]:
-    """Environment of a process that handles planes: one thread a library, freed memory kept, compiled kernels cached."""
+    """Environment of a process that handles planes: one thread a library, freed memory kept, kernels cached."""
     environment = to_environment(settings) | dict.fromkeys(THREADS, "1") | KEEP_MEMORY
     if (folder := compiled_cache(settings)) is not None:
         environment["NUMBA_CACHE_DIR"] = str(folder)
