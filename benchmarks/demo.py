@@ -35,8 +35,10 @@ OUTCOME_TIMEOUT_S: Final = 90.0
 COMMITTED_TIMEOUT_S: Final = 10.0
 MAX_AGE_DAYS: Final = 14.0
 """A night simulated longer ago is simulated again: calibrations and history are of its date."""
-LEAD_S: Final = 14.0
+LEAD_S: Final = 11.0
 """From a visit's next-visit event to its readouts; at the telescope it is 30 s and more."""
+CADENCE_S: Final = 12.0
+"""Between visits: three times the survey's pace."""
 _WORKERS: Final = 2
 
 
@@ -126,7 +128,7 @@ def make_dataset(plan: DemoPlan, console: Console) -> None:
 
 
 def _changes(plan: DemoPlan) -> dict[str, Any]:
-    return {"lead_s": LEAD_S, **plan.changes}
+    return {"lead_s": LEAD_S, "cadence_s": CADENCE_S, **plan.changes}
 
 
 def _of_today(config: SimulationConfig, plan: DemoPlan, now_mjd: float) -> SimulationConfig:
