@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.quality.evaluate import DetectorQuality, evaluate
 from benchmarks.quality.products import Products
 from benchmarks.quality.truth import read_truth
+from benchmarks.replay import SEQUENCE_STEP
 from core.errors import UnusableDataError
 from service.settings import read_settings, use_compiled_cache
 
@@ -105,7 +106,7 @@ def _compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
         sources=first.sources,
         pixel_scale_arcsec=first.exposure.wcs.pixel_scale_arcsec,
     )
-    truth = read_truth(dataset / "truth" / f"{visit}_{detector:03d}.fits")
+    truth = read_truth(_truth_file(dataset, visit, detector))
     return Rerun(
         visit=visit,
         detector=detector,
@@ -113,6 +114,14 @@ def _compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
         quality=evaluate(products, truth, seed=visit % 1_000_003),
         dia_source_ids=done.sources["diaSourceId"].astype(np.int64),
     )
+
+
+def _truth_file(dataset: Path, visit: int, detector: int) -> Path:
+    """Truth of a visit as simulated; a night replayed again has its sequence numbers moved by whole steps."""
+    folder = dataset / "truth"
+    day, sequence = divmod(visit, 100_000)
+    simulated = day * 100_000 + sequence % SEQUENCE_STEP
+    return folder / f"{simulated}_{detector:03d}.fits"
 
 
 def simulation(dataset: Path) -> dict[str, Any]:
