@@ -18,7 +18,6 @@ Float64 = NDArray[np.float64]
 
 OVERSAMPLE: Final = 5
 CORE_HALF: Final = 32
-N_BASIS: Final = 7
 WIDTH_STEP: Final = 0.15
 """Relative width between the three nodes."""
 WING_STEP: Final = 0.5

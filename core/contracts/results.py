@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contracts.catalogs import Catalog
-from core.contracts.exposure import PhotoCalib
 from core.contracts.psf import PsfModel
 from core.contracts.wcs import Wcs
 from core.errors import Outcome
@@ -55,36 +54,6 @@ class Astrometry:
     """Stars kept in the fit."""
     rms_mas: float
     """Robust hold-out residual per axis of the stars in the fit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Characterization:
-    """Background-subtracted science frame's sources and PSF (the frame itself is changed in place) [e-]."""
-
-    sources: Catalog
-    """:data:`core.contracts.catalogs.SOURCE` rows, brightest first."""
-    psf: PsfModel
-    sky_level: float
-    """Median background [e-/pixel]."""
-    sky_sigma: float
-    """Median noise of a pixel [e-]."""
-    n_cosmic_ray_pixels: int
-    n_psf_stars: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """Astrometric and photometric solution."""
-
-    wcs: Wcs
-    photo_calib: PhotoCalib
-    n_astrometry_stars: int
-    astrometry_rms_mas: float
-    """Hold-out residual per axis of the bright stars."""
-    source_index: NDArray[np.int64]
-    """Matched pairs: rows of the sources."""
-    reference_index: NDArray[np.int64]
-    """Matched pairs: rows of the reference catalog."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
