@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 Float64 = NDArray[np.float64]
 
@@ -35,8 +34,3 @@ def centroid_bound_pix(psf: Float64, snr: Float64) -> Float64:
     """Cramér-Rao bound of a centroid [pixel], mean of both axes, for a source of this S/N on a flat background."""
     inverse = np.linalg.inv(gradient_moments(psf))
     return np.asarray(np.sqrt(np.trace(inverse) / 2) / np.asarray(snr, np.float64), np.float64)
-
-
-def fixed_position_completeness(snr: Float64, threshold: float) -> Float64:
-    """Chance that unit Gaussian noise lifts a source of this S/N over the threshold, at its own position."""
-    return np.asarray(ndtr(np.asarray(snr, np.float64) - threshold), np.float64)

@@ -6,7 +6,7 @@ A slow or dead sink is lag, never loss, and never delays an alert.
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -33,13 +33,6 @@ CHECK_SENTINEL_S: Final = 1.0
 TRIM_S: Final = 5.0
 
 log = structlog.get_logger()
-
-
-class Sink(Protocol):
-    """One place results go to."""
-
-    def turn(self) -> None:
-        """One round."""
 
 
 class ResultSink:
