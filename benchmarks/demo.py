@@ -35,8 +35,8 @@ OUTCOME_TIMEOUT_S: Final = 90.0
 COMMITTED_TIMEOUT_S: Final = 10.0
 MAX_AGE_DAYS: Final = 14.0
 """A night simulated longer ago is simulated again: calibrations and history are of its date."""
-LEAD_S: Final = 11.0
-"""From a visit's next-visit event to its readouts; at the telescope it is 30 s and more."""
+LEAD_S: Final = 20.0
+"""From a visit's next-visit event to its readouts: the least that the survey promises."""
 CADENCE_S: Final = 12.0
 """Between visits: three times the survey's pace."""
 _WORKERS: Final = 2
