@@ -90,6 +90,8 @@ class SimulationConfig:
     bright_snr_range: tuple[float, float] = (200.0, 2000.0)
     variable_snr_range: tuple[float, float] = (8.0, 100.0)
     template_inputs: int = 5
+    template_seeing_arcsec: tuple[float, float] = (0.65, 0.95)
+    """Range of the inputs' seeing: good seeing is preferred as in real coadds."""
     template_padding_arcsec: float = 56.0
     template_rotation_deg: float = 4.0
     tract_shape: tuple[int, int] = (81920, 81920)
