@@ -30,7 +30,8 @@ class Mask(IntFlag):
 
 MASK_DOC: Final[dict[Mask, str]] = {
     Mask.BAD: "Defect of the detector (hot, dead or trapped pixel, dead column).",
-    Mask.SAT: "Saturated in the science raw, with its bleed and one ring of neighbours.",
+    Mask.SAT: "Saturated in the science raw, with its bleed and one ring of neighbours. In a difference also where the "
+    "template is saturated, and where a saturated star's wings cannot be subtracted to the noise.",
     Mask.CR: "Hit by a cosmic ray; the value is interpolated.",
     Mask.EDGE: "Too near the detector's edge for the kernels' full support.",
     Mask.NODATA: "No science or no template data; the value is meaningless.",

@@ -91,7 +91,7 @@ def _known_defects(rng: np.random.Generator, hardware: Hardware, noisy: float) -
 def _amplifier_table(
     rng: np.random.Generator, detector: Detector, hardware: Hardware, noisy: float, brighter_fatter: float
 ) -> NDArray[np.void]:
-    """Gain from photon transfer (0.2 %), saturation from the roll-off; linearity, crosstalk, brighter-fatter with errors."""
+    """Gain from photon transfer (0.2 %), saturation from the roll-off; the rest with errors of a few percent."""
     n = len(detector.amplifiers)
     table = np.zeros(
         n,

@@ -135,7 +135,13 @@ def preset(name: str, **changes: object) -> SimulationConfig:
 
 _PRESETS: Final[dict[str, dict[str, object]]] = {
     "demo": {},
-    "quality": {"bands": ("g", "r", "i"), "seeing_arcsec": (0.8, 0.55, 1.1), "variables": 60, "transients": 206},
+    "quality": {
+        "bands": ("g", "r", "i"),
+        "seeing_arcsec": (0.8, 0.55, 1.1),
+        "variables": 60,
+        "transients": 206,
+        "template_seeing_arcsec": (0.55, 0.75),
+    },
     "test": {
         "camera": "testcam",
         "detectors": (0, 1),

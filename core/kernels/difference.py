@@ -56,11 +56,16 @@ def combine_variance(
     offset: float,
     is_plain_science: bool,
     scale: float,
+    halo_fraction: float,
     rows: Float32,
     difference: Float32,
     variance: Float32,
+    mask: MaskArray,
 ) -> None:
     """Variance of the difference, and both put on the science image's flux scale, in one pass.
+
+    In the blocks of ``halo_fraction`` (around saturated stars) SAT is set where that error exceeds the noise: nothing
+    can be found there.
 
     ``variance = scale**2 (plain + factor smoothed + (fraction flux)**2 + (offset |gradient of flux|)**2)`` and
     ``difference *= scale``. ``smoothed`` is the convolved side's variance after :func:`smooth_variance` along x and is
@@ -72,7 +77,7 @@ def combine_variance(
     plain_image, plain_variance, smoothed : (ny, nx).    taps : (h + 1,) as for :func:`smooth_variance`.
     fractions : (ceil(ny/16), ceil(nx/16)): error of the model as a fraction of the flux, by block of 16 pixels.
     offset : error of the positions [pixel].    rows : (3, nx + 2) scratch.
-    difference : (ny, nx), changed in place.    variance : (ny, nx) output.
+    difference, mask : (ny, nx), changed in place.    variance : (ny, nx) output.
     """
     ny, nx = difference.shape
     h = taps.size - 1
@@ -99,6 +104,10 @@ def combine_variance(
         here, below, above = rows[y % 3], rows[max(y - 1, 0) % 3], rows[min(y + 1, ny - 1) % 3]
         for block in range(fractions.shape[1]):
             a = fractions[y // 16, block] ** 2
+            if fractions[y // 16, block] >= halo_fraction:
+                for x in range(block * 16, min(block * 16 + 16, nx)):
+                    if a * here[x + 1] * here[x + 1] > plain[x] + k * v[x]:
+                        mask[y, x] |= _SAT
             for x in range(block * 16, min(block * 16 + 16, nx)):
                 dx, dy = here[x + 2] - here[x], above[x + 1] - below[x + 1]
                 systematic = a * here[x + 1] * here[x + 1] + g * (dx * dx + dy * dy)

@@ -98,7 +98,8 @@ def snr_map(
     for n, (y0, x0) in enumerate(corners):
         for y in range(y0, min(y0 + block, ny), rows):
             snr_block(
-                frame.image, frame.variance, frame.mask, EXCLUDED, photon_noise_njy, x_taps[n], y_taps[n], x_square[n], y_square[n],
+                frame.image, frame.variance, frame.mask, EXCLUDED, photon_noise_njy,
+                x_taps[n], y_taps[n], x_square[n], y_square[n],
                 y, min(y + rows, y0 + block, ny), x0, min(x0 + block, nx), scratch, snr,
             )  # fmt: skip
     return snr

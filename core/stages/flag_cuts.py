@@ -14,10 +14,11 @@ from core.stages.measure import Measurement
 
 Float64 = NDArray[np.float64]
 
-CENTER_BITS: Final = int(
-    Mask.BAD | Mask.SAT | Mask.SAT_TEMPLATE | Mask.NODATA | Mask.CR | Mask.EDGE | Mask.STREAK | Mask.INTERPOLATED
-)
-"""A source with any of these within 3 x 3 pixels of its center is not sent."""
+CENTER_BITS: Final = int(Mask.CR | Mask.STREAK | Mask.NODATA | Mask.EDGE)
+"""A source with any of these within 3 x 3 pixels of its center is not sent: more of the same may have been missed."""
+
+PIXEL_BITS: Final = int(Mask.BAD | Mask.SAT | Mask.SAT_TEMPLATE | Mask.INTERPOLATED)
+"""One with any of these at its central pixel is not; beside it the fit does without the pixel."""
 
 
 class CutReason(IntEnum):
@@ -77,7 +78,7 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
     """Judge every source; nothing is dropped here, the caller takes ``is_kept`` and reports ``counts``."""
     sources, quality = measurement.sources, measurement.quality
     failed = {
-        CutReason.CENTER_MASKED: (quality["centerMask"] & CENTER_BITS) != 0,
+        CutReason.CENTER_MASKED: ((quality["centerMask"] & CENTER_BITS) | (quality["pixelMask"] & PIXEL_BITS)) != 0,
         CutReason.FEW_GOOD_PIXELS: ~(quality["goodFraction"] >= config.min_good_fraction)
         | ((quality["status"] & psf_flux.FIT_NO_GOOD_PIXELS) != 0),
         CutReason.FAST_TRAIL: _is_fast(sources, config),

@@ -51,9 +51,9 @@ def isr(
 ) -> Frame:
     """Assemble and calibrate one detector.
 
-    In the order in which the electronics added them: overscan, bias, crosstalk, linearity, gain; then dark and flat; then
-    the charge that brighter pixels pushed over their boundaries goes back (brighter-fatter; Antilogus et al. 2014, JINST
-    9, C03048, with the nearest neighbours only).
+    In the order in which the electronics added them: overscan, bias, crosstalk, linearity, gain; then dark and flat;
+    then the charge that brighter pixels pushed over their boundaries goes back (brighter-fatter; Antilogus et al.
+    2014, JINST 9, C03048, with the nearest neighbours only).
     Variance is the Poisson variance of all electrons plus read noise, over the flat squared [e-**2]. A dead
     amplifier is masked BAD and NODATA, its pixels 0 with variance 1. Buffers: ``science.image``, ``science.variance``,
     ``science.mask``. About 0.04 s CPU for a full detector.

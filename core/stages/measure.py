@@ -34,6 +34,7 @@ SOURCE_QUALITY: Final = np.dtype(
     [
         ("footprintMask", "<u2"),
         ("centerMask", "<u2"),
+        ("pixelMask", "<u2"),
         ("status", "u1"),
         ("goodFraction", "<f4"),
         ("spike", "<f4"),
@@ -45,9 +46,9 @@ SOURCE_QUALITY: Final = np.dtype(
 )
 """What the cuts and the reliability need and no alert field holds.
 
-Unions of mask bits over the footprint and the central 3 x 3; FIT_* bits; share of the PSF's weight on usable pixels;
-contrast of the central pixel over the PSF's and its error (1 for a point, several for a one-pixel event); trace of the
-moments over the PSF's; pixels of the footprint; whether it holds peaks of both signs.
+Unions of mask bits over the footprint and the central 3 x 3, the central pixel's own; FIT_* bits; share of the PSF's
+weight on usable pixels; contrast of the central pixel over the PSF's and its error (1 for a point, several for a
+one-pixel event); trace of the moments over the PSF's; pixels of the footprint; whether it holds peaks of both signs.
 """
 
 
@@ -200,6 +201,8 @@ def _quality(difference: DifferenceImage, detections: Detections, fits: PointFit
         detections.x0, detections.x1, y, x, footprint, center,
     )  # fmt: skip
     quality["footprintMask"], quality["centerMask"] = footprint, center
+    ny, nx = difference.frame.shape
+    quality["pixelMask"] = difference.frame.mask[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)]
     quality["status"] = fits.status
     quality["goodFraction"] = fits.table[:, psf_flux.GOOD_FRACTION]
     quality["spike"], quality["spikeErr"] = fits.table[:, psf_flux.SPIKE], fits.table[:, psf_flux.SPIKE_ERR]

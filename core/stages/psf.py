@@ -14,6 +14,7 @@ from core.contracts.results import PsfFit
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
 from core.kernels.psf_fit import FIT_FAILED, FIT_OK, fit_pixels, fit_sources
+from core.stages.point_source import PsfOnFrame
 from core.stages.psf_structure import StructureConfig, map_structure, star_stamps
 from core.stages.sources import clump, fwhm_of
 from core.workspace import Workspace
@@ -219,6 +220,10 @@ def _measure_all(frame: Frame, psf: PsfModel, sources: Catalog, fwhm: float, con
     measured["x"][has_position], measured["y"][has_position] = x[has_position], y[has_position]
     measured["xErr"][has_position] = fits[has_position, 2]
     measured["yErr"][has_position] = fits[has_position, 3]
-    measured["psfFlux"] = np.where(has_flux, fits[:, 0], 0.0)
-    measured["psfFluxErr"] = np.where(has_flux, fits[:, 1], np.inf)
+    # The zero point must come from the estimator that measures DIASources: pixels of equal weight. Weights that fall
+    # with a star's own light see other parts of the profile in bright stars than in faint ones.
+    forced = PsfOnFrame.of(frame, psf).forced(measured["x"], measured["y"])
+    has_flux &= np.isfinite(forced.flux)
+    measured["psfFlux"] = np.where(has_flux, forced.flux, 0.0)
+    measured["psfFluxErr"] = np.where(has_flux, forced.flux_err, np.inf)
     return measured

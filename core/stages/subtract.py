@@ -47,7 +47,8 @@ class SubtractConfig:
     systematic_fraction: float = 0.005
     """This fraction of the template's flux, squared, is added to the variance: no kernel is better than that."""
     halo_fraction: float = 0.1
-    """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches."""
+    """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches; where it exceeds the noise the
+    pixel is SAT."""
     halo_pix: int = 64
     offset_pix: float = 0.02
     """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
@@ -113,17 +114,17 @@ def subtract_frames(
     subtract_convolved(plain.image, convolved.image, kernel, whitening, sign, out.image, workspace)
     # Science * K = s * science - ...: dividing by the sum restores the science image's flux scale.
     scale = 1 / kernel_sum if is_science_convolved else 1.0
+    reach = kernel_reach(kernel, config.mask_leak)
+    combine_masks(plain.mask, convolved.mask, reach, out.mask)
     taps = variance_taps(kernel)
     row = np.empty(shape[1] + 2 * taps.size, np.float32)
     smoothed: Float32 = workspace.array("difference.smoothed_variance", shape)  # type: ignore[assignment]
     smooth_variance(convolved.variance, convolved.mask, taps, row[: shape[1] + 2 * (taps.size - 1)], smoothed)
     combine_variance(
         plain.image, plain.variance, smoothed, taps, factor * kernel_sum**2, _fractions(science, template, config),
-        config.offset_pix, not is_science_convolved, scale, np.empty((3, shape[1] + 2), np.float32),
-        out.image, out.variance,
+        config.offset_pix, not is_science_convolved, scale, config.halo_fraction,
+        np.empty((3, shape[1] + 2), np.float32), out.image, out.variance, out.mask,
     )  # fmt: skip
-    reach = kernel_reach(kernel, config.mask_leak)
-    combine_masks(plain.mask, convolved.mask, reach, out.mask)
     close_frame(out.image, out.variance, out.mask, reach)
     subtract_halos(out, stars, config.halos)
     subtract_difference_background(out, config.background)
