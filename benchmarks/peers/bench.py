@@ -134,7 +134,7 @@ class Bench:
 
     def _inner_stars(self) -> Float64:
         """Stars of our PSF whose stamps lie on the frame."""
-        stars, half = self.inputs.stars, libraries.PIFF_SIZE_PIX // 2 + 1
+        stars, half = self.inputs.stars, libraries.PIFF_STAMP_PIX // 2 + 1
         region = quality.Region(y0=0, y1=self.shape[0], x0=0, x1=self.shape[1])
         return np.asarray(stars[region.contains(stars[:, 0], stars[:, 1], half)])
 

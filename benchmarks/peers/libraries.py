@@ -23,6 +23,9 @@ Arrays = dict[str, NDArray[Any]]
 
 CELL_PIX: Final = 128
 PIFF_SIZE_PIX: Final = 25
+PIFF_STARS: Final = 150
+PIFF_STAMP_PIX: Final = 29
+"""Room for the model to move inside a star's stamp."""
 SFFT_HALF_WIDTH_PIX: Final = 4
 """Kernel of 9x9: with a wider one the solver does not fit into memory."""
 _PIXSTACK: Final = 10_000_000
@@ -130,16 +133,16 @@ def photutils_daostarfinder(work: Work) -> Prepared:
 
 
 def piff(work: Work) -> Prepared:
-    """Pixel model of 25x25 with a quadratic over the detector, on the stars of our PSF."""
+    """Pixel model of 25x25 with a quadratic over the detector, on the brightest stars of our PSF, none thrown out."""
     import galsim
-    from piff import BasisPolynomial, MADOutliers, PixelGrid, SimplePSF, Star, StarData
+    from piff import BasisPolynomial, PixelGrid, SimplePSF, Star, StarData
 
     scale = float(work.settings["pixel_scale_arcsec"])
     image = work.image - sep.Background(work.image, bw=CELL_PIX, bh=CELL_PIX).back()
     good = ~work.load("bad").astype(bool)
-    variance, half = work.load("variance"), PIFF_SIZE_PIX // 2
+    variance, half = work.load("variance"), PIFF_STAMP_PIX // 2
     wcs, stars = galsim.PixelScale(scale), []
-    for x, y in work.load("stars"):
+    for x, y in work.load("stars")[:PIFF_STARS]:
         ix, iy = round(x), round(y)
         box = (slice(iy - half, iy + half + 1), slice(ix - half, ix + half + 1))
         weight = np.where(good[box], 1 / variance[box], 0.0)
@@ -152,7 +155,7 @@ def piff(work: Work) -> Prepared:
 
     def run() -> Arrays:
         model = PixelGrid(scale, PIFF_SIZE_PIX)
-        psf = SimplePSF(model, BasisPolynomial(2), outliers=MADOutliers(nmad=5))
+        psf = SimplePSF(model, BasisPolynomial(2))
         psf.fit(stars, {0: wcs}, None)
         images = [psf.draw(x, y, center=True, stamp_size=PIFF_SIZE_PIX).array for x, y in places]
         return {"images": np.array(images)}
