@@ -9,7 +9,7 @@ from benchmarks.peers.astromatic import SEX_NAMES, SWARP_NAMES, find
 from core.errors import ConfigurationError
 
 _APT: Final = "apt-get install --no-install-recommends {}"
-_PIP: Final = "pip install 'sub60[peers]' ({})"
+_PIP: Final = "pip install {} (all of them, from a clone: pip install -e '.[peers]')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
