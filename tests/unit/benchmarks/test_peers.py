@@ -1,6 +1,7 @@
 """The comparison with the classic tools: files they read, arithmetic of costs, judging, tools that are not there."""
 
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from click.testing import CliRunner
+from rich.console import Console
 
 from benchmarks.environment import environment
 from benchmarks.peers import astromatic, catalog, fitsfiles, libraries, quality, summary
@@ -220,9 +222,13 @@ def test_the_chain_is_the_sum_of_its_steps() -> None:
     report = Report.model_validate(document).model_dump(by_alias=True, exclude_unset=True)
     assert report["peers"]["sfft"]["extrapolated_by_area"] == 15.6
     text = summary.verdict(rows)
-    assert "met" in text
-    assert "sfft, extrapolated by area" in text
+    assert "(bar: 1/10, met)" in text
+    assert "sfft extrapolated by area" in text
     assert "1/16.2" in text
+    # ours without subtract and measure: 0.375 of 1.25 CPU s
+    assert bound["cpu_ratio_like_for_like"] == pytest.approx(202 / 3.75)
+    assert "1/53.9" in text
+    assert "met only by extrapolation" in summary.verdict(summary.peer_rows(chain_outcomes(scale=0.5), ours(), {}))
 
 
 def test_there_is_no_verdict_on_a_chain_with_a_hole() -> None:
@@ -231,6 +237,11 @@ def test_there_is_no_verdict_on_a_chain_with_a_hole() -> None:
     rows = summary.peer_rows(outcomes, ours(), {})
     assert rows["chain"]["missing"] == ["psfex", "hotpants or sfft"]
     assert "no verdict" in summary.verdict(rows)
+    console = Console(width=200, file=StringIO())
+    summary.show({"peers": rows, "peers_missing": {"psfex": "apt-get install psfex"}}, console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "chain (incomplete)" in printed
+    assert "not installed: psfex: apt-get install psfex" in printed
     assert "not measured" in summary.verdict({"ours": rows["ours"]})
     slow = chain_outcomes(scale=0.1)
     slow["hotpants"] = Outcome(Cost(cpu_s=1.0, wall_s=1.0, x_r=10.0), {})
