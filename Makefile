@@ -7,6 +7,7 @@ STAMP := $(VENV)/.stamp
 REPORT ?=
 KEEP ?=
 KAFKA ?=
+DATASET ?=
 VAR ?= var
 
 # one BLAS/OMP thread: parallelism is ours
@@ -54,3 +55,7 @@ kafka-stop:  ## stop it
 
 demo: kernels  ## the main job at full size: simulate, stream, count, time, compare with truth (REPORT=FILE KEEP=1 KAFKA=host:port)
 	@$(BIN)/sub60 demo --folder $(VAR)/demo $(if $(REPORT),--report $(REPORT)) $(if $(KEEP),--keep) $(if $(KAFKA),--kafka $(KAFKA))
+
+.PHONY: bench-peers
+bench-peers: kernels  ## the classic tools on one frame beside our pipeline: CPU and quality (REPORT=FILE DATASET=DIR)
+	@$(BIN)/sub60 bench-peers --folder $(VAR)/peers $(if $(DATASET),--dataset $(DATASET)) $(if $(REPORT),--report $(REPORT))

@@ -113,6 +113,16 @@ class Quality(_Section):
     snr_map_sd: float | None
 
 
+class Peer(_Section):
+    """One tool, or ours, or a sum of tools, on one full frame (docs/peers.md)."""
+
+    cpu_s: Seconds
+    wall_s: Seconds
+    cpu_ratio_to_ours: float | None
+    x_r: float
+    quality: dict[str, float | None]
+
+
 class Report(_Section):
     """What a target does not measure it leaves out."""
 
@@ -135,6 +145,7 @@ class Report(_Section):
     wall_ratio: float | None = None
     bundle: dict[str, dict[str, int]] | None = None
     quality: Quality | None = None
+    peers: dict[str, Peer] | None = None
     not_simulated: list[str] | None = None
 
     def write(self, path: Path) -> None:

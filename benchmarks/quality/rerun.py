@@ -106,7 +106,7 @@ def _compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
         sources=first.sources,
         pixel_scale_arcsec=first.exposure.wcs.pixel_scale_arcsec,
     )
-    truth = read_truth(_truth_file(dataset, visit, detector))
+    truth = read_truth(truth_file(dataset, visit, detector))
     return Rerun(
         visit=visit,
         detector=detector,
@@ -116,7 +116,7 @@ def _compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
     )
 
 
-def _truth_file(dataset: Path, visit: int, detector: int) -> Path:
+def truth_file(dataset: Path, visit: int, detector: int) -> Path:
     """Truth of a visit as simulated; a night replayed again has its sequence numbers moved by whole steps."""
     folder = dataset / "truth"
     day, sequence = divmod(visit, 100_000)
