@@ -54,3 +54,7 @@ kafka-stop:  ## stop it
 
 demo: kernels  ## the main job at full size: simulate, stream, count, time, compare with truth (REPORT=FILE KEEP=1 KAFKA=host:port)
 	@$(BIN)/sub60 demo --folder $(VAR)/demo $(if $(REPORT),--report $(REPORT)) $(if $(KEEP),--keep) $(if $(KAFKA),--kafka $(KAFKA))
+
+.PHONY: bench-choices
+bench-choices: kernels  ## cost and quality of each choice of the pipeline (REPORT=FILE DATASET=FOLDER CHOICES=a,b)
+	@$(BIN)/sub60 bench-choices --folder $(VAR)/choices $(if $(DATASET),--dataset $(DATASET)) $(if $(CHOICES),--choices $(CHOICES)) $(if $(REPORT),--report $(REPORT))
