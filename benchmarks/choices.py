@@ -12,9 +12,9 @@ import click
 import sep
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from benchmarks.choice_figures import FIGURES, Run, differences, figures, references, speeds
+from benchmarks.choice_figures import N_RESAMPLES, Run, differences, figures, references, speeds
+from benchmarks.choices_table import show
 from benchmarks.environment import environment
 from benchmarks.quality.rerun import Opened, compare, open_dataset, simulation
 from benchmarks.quality.summary import without_nan
@@ -206,7 +206,12 @@ def _reference_cpu_s(image: Any) -> float:
     return time.thread_time() - begin
 
 
-def section(choices: Sequence[Choice], runs: dict[str, list[Run]], tell: Callable[[str], None]) -> dict[str, Any]:
+def section(
+    choices: Sequence[Choice],
+    runs: dict[str, list[Run]],
+    tell: Callable[[str], None],
+    n_resamples: int = N_RESAMPLES,
+) -> dict[str, Any]:
     """The report's ``choices``: settings, speeds and figures of each, with the differences to the default."""
     default = runs[DEFAULT]
     r_cpu_s = references(list(runs.values()))
@@ -230,7 +235,7 @@ def section(choices: Sequence[Choice], runs: dict[str, list[Run]], tell: Callabl
             **figures(parts),
         }
         if choice.name != DEFAULT:
-            found = differences(parts, usual_parts)
+            found = differences(parts, usual_parts, n_resamples)
             entry["difference"] = {name: {"value": d.value, "error": d.error} for name, d in found.items()}
         described[choice.name] = without_nan(entry)
     return described
@@ -249,32 +254,6 @@ def make_dataset(folder: Path, console: Console) -> Path:
 def _bar(name: str, console: Console) -> Progress:
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     return Progress(*columns, TextColumn("{task.description}"), console=console)
-
-
-def show(described: dict[str, Any], console: Console) -> None:
-    """Two tables: what each choice gives, and by how much that differs from the default."""
-    absolute = Table(title="choices: CPU in R, quality against truth", title_justify="left")
-    relative = Table(title="choice minus default, with paired errors", title_justify="left")
-    for table in (absolute, relative):
-        for column in ("choice", "to DIASources", "stage", "", *FIGURES):
-            table.add_column(column.replace("_", " "), justify="left" if column in ("choice", "stage") else "right")
-    for name, entry in described.items():
-        head = [name, _number(entry["cpu_ratio"], 2), entry["stage"], _number(entry["stage_cpu_ratio"], 2)]
-        absolute.add_row(*head, *(_number(entry[figure], 3) for figure in FIGURES))
-        if (difference := entry.get("difference")) is None:
-            continue
-        cells = [f"{_number(d['value'], 3, sign=True)} ± {_number(d['error'], 3)}" for d in difference.values()]
-        costs = [_number(entry[f"{kind}_ratio_difference"], 2, sign=True) for kind in ("cpu", "stage_cpu")]
-        relative.add_row(name, costs[0], entry["stage"], costs[1], *cells)
-    console.print(absolute, relative)
-    for name, entry in described.items():
-        setting = ", ".join(f"{key} = {value!r}" for key, value in entry["setting"].items()) or "no field changed"
-        lost = f"; without a difference: {', '.join(lost)}" if (lost := entry["without_difference"]) else ""
-        console.print(f"{name}: {entry['meaning']} ({setting}{lost})", markup=False, highlight=False)
-
-
-def _number(value: float | None, digits: int, *, sign: bool = False) -> str:
-    return "-" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 @click.command(

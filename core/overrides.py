@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from enum import IntFlag
 from math import isnan
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from core.errors import ConfigurationError
@@ -31,7 +32,8 @@ def changed_fields(config: Any, usual: Any) -> dict[str, Any]:
 def with_changes(config: T, changes: Mapping[str, object]) -> T:
     """A copy with fields changed, ``{"subtract.kernel.half_width_pix": 16}``.
 
-    A tuple is given as any sequence, a set of mask planes as names joined by ``|``. A name that does not exist or a
+    A tuple is given as any sequence, a set of mask planes as names joined by ``|``; the keys of a table are names too
+    (``photometry.color_terms.g``). A name that does not exist or a
     value of another type is a ``ConfigurationError`` that says what would be right.
     """
     for name, value in changes.items():
@@ -44,12 +46,15 @@ def _changed(config: Any, path: list[str], value: object, name: str, root: Any) 
     if not is_dataclass(config) or first not in {field.name for field in fields(config)}:
         raise _unknown(name, root)
     current = getattr(config, first)
-    if rest:
+    hint = get_type_hints(type(config))[first]
+    if rest and isinstance(current, Mapping):  # one of its keys
+        key = ".".join(rest)
+        value, name = {**current, key: value}, name.removesuffix(f".{key}")
+    elif rest:
         return replace(config, **{first: _changed(current, rest, value, name, root)})  # type: ignore[type-var]
     if is_dataclass(current):
         inside = ", ".join(field.name for field in fields(current))
         raise ConfigurationError(f"{name} is a section; its fields are {inside}", code="bad_pipeline_field")
-    hint = get_type_hints(type(config))[first]
     return replace(config, **{first: _converted(name, value, hint)})  # type: ignore[type-var]
 
 
@@ -74,6 +79,8 @@ def _converted(name: str, value: object, hint: Any) -> object:
         raise _bad(name, value, "one of " + ", ".join(repr(allowed) for allowed in get_args(hint)))
     if origin is tuple:
         return _tuple(name, value, get_args(hint))
+    if origin is Mapping:
+        return _mapping(name, value, get_args(hint)[1])
     if isinstance(hint, type) and issubclass(hint, IntFlag):
         return _flags(name, value, hint)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool) and not isnan(value):
@@ -92,6 +99,12 @@ def _tuple(name: str, value: object, kinds: tuple[Any, ...]) -> tuple[object, ..
     if len(kinds) != len(value):
         raise _bad(name, value, f"a list of {len(kinds)}")
     return tuple(_converted(name, item, kind) for item, kind in zip(value, kinds, strict=True))
+
+
+def _mapping(name: str, value: object, kind: Any) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise _bad(name, value, "a table")
+    return MappingProxyType({str(key): _converted(f"{name}.{key}", item, kind) for key, item in value.items()})
 
 
 def _flags(name: str, value: object, kind: type[IntFlag]) -> IntFlag:
