@@ -195,9 +195,10 @@ def _run(opened: Opened, event: dict[str, Any], raw: Any, bundle: Any) -> Run:
 
 def keep_freed_memory() -> None:
     """Tell this process's allocator what ``service.settings.KEEP_MEMORY`` tells a compute child's (mallopt(3))."""
-    library = ctypes.CDLL(None)
-    for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1)):
-        library.mallopt(parameter, value)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; another allocator is left as it is
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _reference_cpu_s(image: Any) -> float:
