@@ -34,7 +34,7 @@ OF_DETECTORS: Final[Mapping[str, Callable[[DetectorQuality], float]]] = {
 }
 """Figures that a detector-visit has as a whole; the others are of its injections."""
 
-N_RESAMPLES: Final = 200
+N_RESAMPLES: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +60,10 @@ class Difference:
     error: float | None
 
 
-def speeds(runs: Sequence[Run], default: Sequence[Run], reference_cpu_s: Sequence[float], stage: str) -> dict[str, Any]:
-    """CPU over R, medians of the detector-visits; the difference is the median of the paired differences.
+def speeds(
+    runs: Sequence[Run], default: Sequence[Run], reference_cpu_s: Sequence[float], stage: str
+) -> dict[str, float | None]:
+    """CPU over R, medians of the detector-visits; differences are medians of paired ones, with the mean's error.
 
     Parameters
     ----------
@@ -75,12 +77,14 @@ def speeds(runs: Sequence[Run], default: Sequence[Run], reference_cpu_s: Sequenc
         if run.quality is not None and usual.quality is not None
     ]
     of_stage = [(run.stage_cpu_s[stage], usual.stage_cpu_s[stage], r) for run, usual, r in rows] if stage else []
-    return {
-        "cpu_ratio": _median(run.dia_cpu_s / r for run, _, r in rows),
-        "cpu_ratio_difference": _median((run.dia_cpu_s - usual.dia_cpu_s) / r for run, usual, r in rows),
-        "stage_cpu_ratio": _median(own / r for own, _, r in of_stage),
-        "stage_cpu_ratio_difference": _median((own - usual) / r for own, usual, r in of_stage),
-    }
+    to_dia = [(run.dia_cpu_s, usual.dia_cpu_s, r) for run, usual, r in rows]
+    found: dict[str, float | None] = {}
+    for name, pairs in (("cpu_ratio", to_dia), ("stage_cpu_ratio", of_stage)):
+        changes = [(own - usual) / r for own, usual, r in pairs]
+        found[name] = _median(own / r for own, _, r in pairs)
+        found[f"{name}_difference"] = _median(changes)
+        found[f"{name}_difference_error"] = _standard_error(changes)
+    return found
 
 
 def references(runs_of_choices: Sequence[Sequence[Run]]) -> list[float]:
@@ -97,57 +101,56 @@ def figures(parts: Sequence[DetectorQuality]) -> dict[str, float | None]:
     return {name: field(summary, path) for name, path in FIGURES.items()}
 
 
+def resampled(
+    parts: Sequence[DetectorQuality], n_resamples: int = N_RESAMPLES, seed: int = 1
+) -> list[dict[str, float | None]]:
+    """:func:`figures` of ``n_resamples`` bootstraps over the injections and variables of each detector-visit.
+
+    Which rows are drawn depends on the seed and on the numbers of rows only: two choices' resamples pair.
+    Reference: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 6.
+    """
+    rng = np.random.default_rng(seed)
+    return [figures([_redrawn(part, rng) for part in parts]) for _ in range(n_resamples)]
+
+
 def differences(
-    parts: Sequence[DetectorQuality], default: Sequence[DetectorQuality], n_resamples: int = N_RESAMPLES, seed: int = 1
+    parts: Sequence[DetectorQuality],
+    default: Sequence[DetectorQuality],
+    redrawn: Sequence[Mapping[str, float | None]],
+    default_redrawn: Sequence[Mapping[str, float | None]],
 ) -> dict[str, Difference]:
     """Choice minus default of every figure, with paired errors.
 
-    Figures of injections: bootstrap over the injections of each detector-visit, the same ones drawn for both sides
-    (Efron & Tibshirani 1993, chapter 6). Figures of detector-visits: scatter of their differences over root n.
+    Figures of injections: spread over the resamples. Figures of detector-visits: scatter of their differences over
+    root n.
 
     Parameters
     ----------
     parts, default : qualities of the same detector-visits, in one order; their injections are the same rows.
+    redrawn, default_redrawn : :func:`resampled` of both.
     """
+    for one, other in zip(parts, default, strict=True):
+        if one.injections.snr.size != other.injections.snr.size or one.variables.snr.size != other.variables.snr.size:
+            raise ValueError(f"injections of visit {one.visit}, detector {one.detector} are not the same rows")
     ours, usual = figures(parts), figures(default)
-    resampled = _resampled_differences(parts, default, n_resamples, seed) if parts else []
     result = {}
     for name in FIGURES:
-        of_detector = OF_DETECTORS.get(name)
-        error = (
-            _standard_error([of_detector(a) - of_detector(b) for a, b in zip(parts, default, strict=True)])
-            if of_detector
-            else _spread([row[name] for row in resampled])
-        )
+        if (of_detector := OF_DETECTORS.get(name)) is not None:
+            error = _standard_error([of_detector(a) - of_detector(b) for a, b in zip(parts, default, strict=True)])
+        else:
+            error = _spread([_minus(a[name], b[name]) for a, b in zip(redrawn, default_redrawn, strict=True)])
         result[name] = Difference(value=_minus(ours[name], usual[name]), error=error)
     return result
 
 
-def _resampled_differences(
-    parts: Sequence[DetectorQuality], default: Sequence[DetectorQuality], n_resamples: int, seed: int
-) -> list[dict[str, float | None]]:
-    rng = np.random.default_rng(seed)
-    rows = []
-    for _ in range(n_resamples):
-        pairs = [_redrawn(a, b, rng) for a, b in zip(parts, default, strict=True)]
-        ours, usual = figures([a for a, _ in pairs]), figures([b for _, b in pairs])
-        rows.append({name: _minus(ours[name], usual[name]) for name in FIGURES})
-    return rows
-
-
-def _redrawn(
-    part: DetectorQuality, default: DetectorQuality, rng: np.random.Generator
-) -> tuple[DetectorQuality, DetectorQuality]:
-    """Both sides with the same injections and variables, drawn with replacement."""
-    changes: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+def _redrawn(part: DetectorQuality, rng: np.random.Generator) -> DetectorQuality:
+    """With injections and variables drawn with replacement."""
+    changes: dict[str, Any] = {}
     for name in ("injections", "variables"):
-        one, other = getattr(part, name), getattr(default, name)
-        if one.snr.size != other.snr.size:
-            raise ValueError(f"{name} of visit {part.visit}, detector {part.detector} are not the same rows")
-        rows = rng.integers(0, max(one.snr.size, 1), one.snr.size)
-        for side, whole in zip(changes, (one, other), strict=True):
-            side[name] = Injections(**{n: getattr(whole, n)[rows] for n in Injections.__dataclass_fields__})
-    return replace(part, **changes[0]), replace(default, **changes[1])
+        whole: Injections = getattr(part, name)
+        rows = rng.integers(0, max(whole.snr.size, 1), whole.snr.size)
+        changes[name] = Injections(**{n: getattr(whole, n)[rows] for n in Injections.__dataclass_fields__})
+    return replace(part, **changes)
 
 
 def _median(values: Iterable[float]) -> float | None:

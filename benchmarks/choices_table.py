@@ -30,11 +30,7 @@ def show(described: Mapping[str, Any], console: Console) -> None:
         costs = (_number(entry["cpu_ratio"], 2), entry["stage"], _number(entry["stage_cpu_ratio"], 2))
         absolute.add_row(name, *costs, *_figures(entry))
         if "difference" in entry:
-            costs = (
-                _signed(entry["cpu_ratio_difference"]),
-                entry["stage"],
-                _signed(entry["stage_cpu_ratio_difference"]),
-            )
+            costs = (_cost(entry, "cpu_ratio"), entry["stage"], _cost(entry, "stage_cpu_ratio"))
             relative.add_row(name, *costs, *_differences(entry))
     console.print(absolute, relative)
     for name, entry in described.items():
@@ -48,8 +44,8 @@ def markdown(described: Mapping[str, Any]) -> str:
     lines = ["| " + " | ".join(heading) + " |", "|---" * len(heading) + "|"]
     for name, entry in described.items():
         if "difference" in entry:
-            costs = [_signed(entry["cpu_ratio_difference"]), _signed(entry["stage_cpu_ratio_difference"])]
-            cells = [costs[0], f"{entry['stage']} {costs[1]}", *_differences(entry)]
+            stage = f"{entry['stage']} {_cost(entry, 'stage_cpu_ratio')}"
+            cells = [_cost(entry, "cpu_ratio"), stage, *_differences(entry)]
         else:
             cells = [_number(entry["cpu_ratio"], 2), "", *_figures(entry)]
         lost = f" ({len(gone)} lost)" if (gone := entry["without_difference"]) else ""
@@ -70,13 +66,14 @@ def _differences(entry: Mapping[str, Any]) -> list[str]:
     cells = []
     for name, (_, factor, digits) in COLUMNS.items():
         difference = entry["difference"][name]
-        value, error = (_number(difference["value"], digits, factor, "+"), _number(difference["error"], digits, factor))
+        value, error = _number(difference["value"], digits, factor, "+"), _number(difference["error"], digits, factor)
         cells.append(f"{value} ± {error}")
     return cells
 
 
-def _signed(value: float | None) -> str:
-    return _number(value, 2, sign="+")
+def _cost(entry: Mapping[str, Any], name: str) -> str:
+    value, error = entry[f"{name}_difference"], entry[f"{name}_difference_error"]
+    return f"{_number(value, 2, sign='+')} ± {_number(error, 2)}"
 
 
 def _number(value: float | None, digits: int, factor: float = 1.0, sign: str = "") -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.choice_figures import FIGURES, Run, differences, figures, references, speeds
+from benchmarks.choice_figures import FIGURES, Difference, Run, differences, figures, references, resampled, speeds
 from benchmarks.choices import CHOICES, DEFAULT, Choice, section
 from benchmarks.choices_table import COLUMNS, markdown
 from benchmarks.quality.evaluate import DetectorQuality, Injections
@@ -49,6 +49,12 @@ def run(seed: int, dia_cpu_s: float, reference_cpu_s: float | None, part: Detect
     )  # fmt: skip
 
 
+def paired(
+    other: Sequence[DetectorQuality], default: Sequence[DetectorQuality], n_resamples: int = 3
+) -> dict[str, Difference]:
+    return differences(other, default, resampled(other, n_resamples), resampled(default, n_resamples))
+
+
 def loses(part: DetectorQuality, every: int) -> DetectorQuality:
     """The same with every so-many-th bright injection missed."""
     mine = part.injections
@@ -67,6 +73,7 @@ def test_speeds_are_medians_of_pairs_over_the_references_beside_them() -> None:
     found = speeds(other, default, r, "psf")
     assert found["cpu_ratio"] == pytest.approx(15.0)  # of 15, 10.5, 50
     assert found["cpu_ratio_difference"] == pytest.approx(5.0)  # of 5, 0.5, 10
+    assert found["cpu_ratio_difference_error"] == pytest.approx(np.std([5, 0.5, 10], ddof=1) / np.sqrt(3))
     assert found["stage_cpu_ratio"] == pytest.approx(3.75)
     assert found["stage_cpu_ratio_difference"] == pytest.approx(1.25)
     assert speeds(other, default, r, "")["stage_cpu_ratio"] is None
@@ -100,8 +107,8 @@ def test_the_table_shows_the_default_and_the_differences_from_it() -> None:
     assert len(heading) == len(usual) == len(changed) == 3 + len(COLUMNS)
     row = dict(zip(heading, changed, strict=True))
     assert dict(zip(heading, usual, strict=True))["to DIASources [R]"] == "10.00"
-    assert row["to DIASources [R]"] == "+2.00"
-    assert row["its stage [R]"] == "psf +0.50"
+    assert row["to DIASources [R]"] == "+2.00 ± 0.00"
+    assert row["its stage [R]"] == "psf +0.50 ± 0.00"
     assert row["false"] == "+1.5 ± 0.5"
     assert row["completeness 6-100 [%]"] == "+0.0 ± 0.0"
     assert COLUMNS.keys() == FIGURES.keys()
@@ -109,7 +116,7 @@ def test_the_table_shows_the_default_and_the_differences_from_it() -> None:
 
 def test_equal_runs_differ_by_nothing() -> None:
     parts = [quality(1), quality(2)]
-    for name, difference in differences(parts, parts, n_resamples=3).items():
+    for name, difference in paired(parts, parts).items():
         assert difference.value == 0.0, name
         assert difference.error == 0.0, name
 
@@ -117,7 +124,7 @@ def test_equal_runs_differ_by_nothing() -> None:
 def test_paired_errors_are_those_of_the_difference() -> None:
     default = [quality(1), quality(2)]
     other = [loses(part, 10) for part in default]
-    found = differences(other, default, n_resamples=40)["completeness_snr6"]
+    found = paired(other, default, 40)["completeness_snr6"]
     bright = [(part.injections.snr >= 6) & (part.injections.snr <= 100) & part.injections.is_found for part in default]
     n_bright = sum(int(((part.injections.snr >= 6) & (part.injections.snr <= 100)).sum()) for part in default)
     n_lost = sum(int(mask.sum() + 9) // 10 for mask in bright)
@@ -130,24 +137,24 @@ def test_paired_errors_are_those_of_the_difference() -> None:
 def test_figures_of_whole_detectors_have_the_scatter_of_their_differences() -> None:
     default = [quality(i, n_false=n, snr_map_sd=1.0) for i, n in enumerate((4, 6, 8))]
     other = [quality(i, n_false=n, snr_map_sd=1.1) for i, n in enumerate((5, 9, 10))]
-    found = differences(other, default, n_resamples=3)
+    found = paired(other, default)
     assert found["false_positives"].value == pytest.approx(2.0)
     assert found["false_positives"].error == pytest.approx(1.0 / np.sqrt(3))
     assert found["snr_map_sd"].value == pytest.approx(0.1)
     assert found["snr_map_sd"].error == pytest.approx(0.0, abs=1e-12)
-    assert differences(other[:1], default[:1], n_resamples=3)["false_positives"].error is None
+    assert paired(other[:1], default[:1])["false_positives"].error is None
 
 
 def test_other_injections_cannot_be_paired() -> None:
     part = quality(1)
     fewer = Injections(**{name: getattr(part.injections, name)[:-1] for name in Injections.__dataclass_fields__})
     with pytest.raises(ValueError, match="not the same rows"):
-        differences([replace(part, injections=fewer)], [part], n_resamples=1)
+        differences([replace(part, injections=fewer)], [part], [], [])
 
 
 def test_no_detector_visit_gives_no_figure() -> None:
     assert figures([]) == dict.fromkeys(FIGURES)
-    assert {d.value for d in differences([], []).values()} == {None}
+    assert {d.value for d in paired([], []).values()} == {None}
 
 
 def _names(choices: Sequence[Choice]) -> list[str]:
