@@ -59,3 +59,6 @@ demo: kernels  ## the main job at full size: simulate, stream, count, time, comp
 .PHONY: bench-peers
 bench-peers: kernels  ## the classic tools on one frame beside our pipeline: CPU and quality (REPORT=FILE DATASET=DIR)
 	@$(BIN)/sub60 bench-peers --folder $(VAR)/peers $(if $(DATASET),--dataset $(DATASET)) $(if $(REPORT),--report $(REPORT))
+.PHONY: bench-choices
+bench-choices: kernels  ## cost and quality of each choice of the pipeline (REPORT=FILE DATASET=FOLDER CHOICES=a,b)
+	@$(BIN)/sub60 bench-choices --folder $(VAR)/choices $(if $(DATASET),--dataset $(DATASET)) $(if $(CHOICES),--choices $(CHOICES)) $(if $(REPORT),--report $(REPORT))

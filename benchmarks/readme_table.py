@@ -1,4 +1,4 @@
-"""The README's measured table, written from a report file and never by hand."""
+"""The measured tables of README and docs/choices.md, written from a report file and never by hand."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from benchmarks.choices_table import markdown
 from benchmarks.report import field, read_report
 
 BEGIN: Final = "<!-- measured: begin -->"
@@ -65,6 +66,8 @@ ROWS: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
 
 def table(report: Mapping[str, Any]) -> str:
     """Markdown of what the report measured, and how."""
+    if (choices := report.get("choices")) is not None:
+        return f"{markdown(choices)}\n\n{how(report, 'reports.md')}"
     counts = [field(report, f"alerts.{name}") for name in ("lost", "duplicates", "invalid")]
     lines = ["| measured | |", "|---|---|"]
     if None not in counts:
@@ -76,14 +79,14 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", how(report)])
 
 
-def how(report: Mapping[str, Any]) -> str:
+def how(report: Mapping[str, Any], definitions: str = "docs/reports.md") -> str:
     """One paragraph: what ran, where."""
     environment = report["environment"]
     simulated = "" if field(report, "quality") is None else "detectors simulated on the spot, "
     return (
         f"`{report['command']}` at `{environment['commit'][:12]}` on {environment['cores']} cores of "
         f"{environment['cpu']}, Python {environment['versions']['python']}; {simulated}"
-        "definitions in [docs/reports.md](docs/reports.md)."
+        f"definitions in [docs/reports.md]({definitions})."
     )
 
 

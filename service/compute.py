@@ -13,7 +13,6 @@ import structlog
 from numpy.typing import NDArray
 
 from alerts.packet import AlertContext, AlertFailure, build_alerts
-from core.config import PipelineConfig
 from core.contracts.bundle import Bundle
 from core.contracts.exposure import RawExposure
 from core.contracts.results import DetectorResult
@@ -27,6 +26,7 @@ from service.answers import Answer, Job
 from service.bundle_keys import prepare_key, readout_key
 from service.bundle_loader import BundleLoader
 from service.bundles import BundleShelf
+from service.pipeline_config import pipeline_config
 from service.records import Prepare, Readout, Result
 from service.settings import Settings
 from service.storage.claims import Claims
@@ -48,7 +48,7 @@ class DetectorCompute:
         self._settings = settings
         self._loader = loader
         self._claims = claims
-        config = PipelineConfig(release=loader.datastore.info.release)
+        config = pipeline_config(settings, loader.datastore.info.release)
         self._clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
         self.pipeline = Pipeline(loader.datastore.camera, config, self._clock)
         self._limits = RawLimits(root=settings.dataset)

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     child_memory_mb: int = Field(default=6144, ge=256, description="Address-space limit of the compute child [MB].")
     cache_mb: int = Field(default=768, ge=16, description="Compressed arrays a process holds [MB].")
     compute: str = Field(default="service.compute:build", description="What the child runs, module:function.")
+    pipeline: str = Field(
+        default="", description="TOML or JSON file that changes fields of the pipeline's configuration."
+    )
     compiled_cache: str = Field(default="", description="Folder for compiled kernels; empty: one that can be written.")
     measure_reference: bool = Field(default=False, description="Time SEP's background on each detector, after it.")
     drain_s: float = Field(default=20.0, ge=0, description="Time for work under way at SIGTERM [s].")

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from benchmarks.quality.truth import read_truth
 from benchmarks.replay import SEQUENCE_STEP
 from core.errors import UnusableDataError
 from service.settings import read_settings, use_compiled_cache
+
+if TYPE_CHECKING:
+    from core.config import PipelineConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,52 +49,79 @@ def evaluate_dataset(dataset: Path, events: Sequence[dict[str, Any]], n_processe
             yield from future.result()
 
 
-def evaluate_events(dataset: Path, events: Sequence[dict[str, Any]]) -> list[Rerun]:
-    """The same in this process."""
-    use_compiled_cache(read_settings())
+@dataclass(slots=True, kw_only=True)
+class Opened:
+    """A dataset and one pipeline for it, whose configuration may change from run to run."""
+
+    dataset: Path
+    datastore: Any
+    pipeline: Any
+
+    def load(self, event: dict[str, Any]) -> tuple[Any, Any]:
+        """Raw and bundle of a readout event, in the pipeline's own buffers: good until the next event's."""
+        from core.workspace import Workspace
+        from service.storage.bundle import load_bundle
+        from service.storage.memory import MemoryCache
+        from service.storage.raw import RawLimits, read_raw
+        from service.storage.recipe import BundleKey
+
+        raw = read_raw(event["uri"], self.datastore.camera, RawLimits(root=self.dataset), self.pipeline.workspace)
+        info = raw.visit_info
+        key = BundleKey(
+            instrument=info.instrument,
+            group=info.group,
+            detector=event["detector"],
+            band=info.band,
+            mjd_tai=info.midpoint_mjd_tai,
+            ra_deg=info.ra_deg,
+            dec_deg=info.dec_deg,
+            rot_sky_deg=info.rot_sky_deg,
+            visit=event["visit"],
+        )
+        return raw, load_bundle(key, MemoryCache(1 << 20), None, self.datastore, None, Workspace())
+
+    def measure(self, raw: Any, bundle: Any) -> Any:
+        """The pipeline's first half, no time pressing; raises ``UnusableDataError``."""
+        return self.pipeline.measure(raw, bundle, lambda: None, lambda: 60.0, raw.visit_info.midpoint_mjd_tai)
+
+
+def open_dataset(dataset: Path, config: "PipelineConfig | None" = None) -> Opened:
+    """Open a dataset; ``config`` None: that of the settings."""
+    settings = read_settings()
+    use_compiled_cache(settings)
     # imported after the compiler's cache is known
-    from core.config import PipelineConfig
     from core.pipeline import Pipeline
     from core.stopwatch import Clock
+    from service.pipeline_config import pipeline_config
     from service.storage.datastore import Datastore
 
     datastore = Datastore(dataset)
     clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
-    pipeline = Pipeline(datastore.camera, PipelineConfig(release=datastore.info.release), clock)
-    return [_rerun(dataset, datastore, pipeline, event) for event in events]
+    config = config or pipeline_config(settings, datastore.info.release)
+    return Opened(dataset=dataset, datastore=datastore, pipeline=Pipeline(datastore.camera, config, clock))
 
 
-def _rerun(dataset: Path, datastore: Any, pipeline: Any, event: dict[str, Any]) -> Rerun:
-    from core.workspace import Workspace
-    from service.storage.bundle import load_bundle
-    from service.storage.memory import MemoryCache
-    from service.storage.raw import RawLimits, read_raw
-    from service.storage.recipe import BundleKey
+def evaluate_events(
+    dataset: Path, events: Sequence[dict[str, Any]], config: "PipelineConfig | None" = None
+) -> list[Rerun]:
+    """The same in this process, with another configuration if one is given."""
+    opened = open_dataset(dataset, config)
+    return [_rerun(opened, event) for event in events]
 
+
+def _rerun(opened: Opened, event: dict[str, Any]) -> Rerun:
     visit, detector = event["visit"], event["detector"]
-    raw = read_raw(event["uri"], datastore.camera, RawLimits(root=dataset), pipeline.workspace)
-    info = raw.visit_info
-    key = BundleKey(
-        instrument=info.instrument,
-        group=info.group,
-        detector=detector,
-        band=info.band,
-        mjd_tai=info.midpoint_mjd_tai,
-        ra_deg=info.ra_deg,
-        dec_deg=info.dec_deg,
-        rot_sky_deg=info.rot_sky_deg,
-        visit=visit,
-    )
-    bundle = load_bundle(key, MemoryCache(1 << 20), None, datastore, None, Workspace())
+    raw, bundle = opened.load(event)
     try:
-        first = pipeline.measure(raw, bundle, lambda: None, lambda: 60.0, info.midpoint_mjd_tai)
+        first = opened.measure(raw, bundle)
     except UnusableDataError as error:
         none = np.zeros(0, np.int64)
         return Rerun(visit=visit, detector=detector, outcome=error.outcome.value, quality=None, dia_source_ids=none)
-    return _compare(dataset, first, visit, detector)
+    return compare(opened.dataset, first, visit, detector)
 
 
-def _compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
+def compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
+    """Hold a first half against the truth of its detector-visit."""
     done = first.subtraction
     if done is None:
         none = np.zeros(0, np.int64)

@@ -1,6 +1,6 @@
 """Lanczos resampling of a template to the science grid, at any rotation.
 
-Reference: Lanczos3 as in Turkowski 1990, Graphics Gems, p. 147; weights are normalized to unit sum.
+Reference: Lanczos as in Turkowski 1990, Graphics Gems, p. 147; weights are normalized to unit sum.
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ Float64 = NDArray[np.float64]
 MaskArray = NDArray[np.uint16]
 
 N_PHASES: Final = 512
-N_TAPS: Final = 6
+MAX_ORDER: Final = 4
 CELL: Final = 32
 """Side of the cells in which the mapping is bilinear [pixel]."""
 
@@ -30,6 +30,8 @@ _U2: Final = np.uint64(2)
 _U3: Final = np.uint64(3)
 _U4: Final = np.uint64(4)
 _U5: Final = np.uint64(5)
+_U6: Final = np.uint64(6)
+_U7: Final = np.uint64(7)
 _HALF: Final = np.uint64(32)
 _PHASE_SHIFT: Final = np.uint64(23)
 _PHASE_MASK: Final = np.uint64(N_PHASES - 1)
@@ -38,12 +40,14 @@ _MAX_LOST_WEIGHT: Final = 0.05
 
 
 def lanczos_table(order: int = 3) -> Float32:
-    """(N_PHASES, 8) float32 weights of the taps -2..+3 for fractions ``(i + 0.5) / N_PHASES``; the rest is zero."""
+    """(N_PHASES, 8) float32 weights of the taps 1 - order .. order, then zeros, for ``(i + 0.5) / N_PHASES``."""
+    if not 1 <= order <= MAX_ORDER:
+        raise ValueError(f"Lanczos of order {order}")
     fraction = (np.arange(N_PHASES) + 0.5) / N_PHASES
-    distance = fraction[:, None] - (np.arange(N_TAPS) - 2)
+    distance = fraction[:, None] - (np.arange(2 * order) - order + 1)
     weight = np.where(np.abs(distance) < order, np.sinc(distance) * np.sinc(distance / order), 0.0)
-    table = np.zeros((N_PHASES, 8), np.float32)
-    table[:, :N_TAPS] = weight / weight.sum(axis=1, keepdims=True)
+    table = np.zeros((N_PHASES, 2 * MAX_ORDER), np.float32)
+    table[:, : 2 * order] = weight / weight.sum(axis=1, keepdims=True)
     return table
 
 
@@ -74,7 +78,7 @@ def _warp_cell(
     out_image: Float32,
     out_variance: Float32,
 ) -> None:
-    """One cell wholly inside good template pixels: no checks."""
+    """One cell wholly inside good template pixels, Lanczos3: no checks."""
     ny, nx = out_image.shape
     flat = image.ravel()
     flat_variance = variance.ravel()
@@ -126,9 +130,73 @@ def _warp_cell(
             row_variance[x] = scale * (v0 * (1 - gy) + v1 * gy)
 
 
+@fast_kernel
+def _row_4(flat: Float32, p: np.uint64, weights: Float32, i: np.uint64) -> float:
+    """Eight taps of one template row from pixel ``p``, with the weights from ``i``."""
+    first = weights[i] * flat[p] + weights[i + _U1] * flat[p + _U1]
+    first += weights[i + _U2] * flat[p + _U2] + weights[i + _U3] * flat[p + _U3]
+    last = weights[i + _U4] * flat[p + _U4] + weights[i + _U5] * flat[p + _U5]
+    last += weights[i + _U6] * flat[p + _U6] + weights[i + _U7] * flat[p + _U7]
+    return first + last  # type: ignore[no-any-return]
+
+
+@fast_kernel
+def _warp_cell_4(
+    image: Float32,
+    variance: Float32,
+    grid_x: Float64,
+    grid_y: Float64,
+    table: Float32,
+    by: int,
+    bx: int,
+    area: float,
+    out_image: Float32,
+    out_variance: Float32,
+) -> None:
+    """As :func:`_warp_cell`, Lanczos4."""
+    ny, nx = out_image.shape
+    flat = image.ravel()
+    flat_variance = variance.ravel()
+    stride = np.uint64(image.shape[1])
+    weights = table.ravel()
+    y0, x0 = by * CELL, bx * CELL
+    y1, x1 = min(y0 + CELL, ny), min(x0 + CELL, nx)
+    scale = np.float32(area)
+    inverse = np.float32(1.0 / N_PHASES)
+    for y in range(y0, y1):
+        f = (y - y0) / CELL
+        xa = grid_x[by, bx] * (1 - f) + grid_x[by + 1, bx] * f
+        xb = (grid_x[by, bx + 1] * (1 - f) + grid_x[by + 1, bx + 1] * f - xa) / CELL
+        ya = grid_y[by, bx] * (1 - f) + grid_y[by + 1, bx] * f
+        yb = (grid_y[by, bx + 1] * (1 - f) + grid_y[by + 1, bx + 1] * f - ya) / CELL
+        fx, fy = np.int64(xa * _ONE), np.int64(ya * _ONE)
+        step_x, step_y = np.int64(xb * _ONE), np.int64(yb * _ONE)
+        row, row_variance = out_image[y], out_variance[y]
+        for x in range(x0, x1):
+            tx, ty = np.uint64(fx + (x - x0) * step_x), np.uint64(fy + (x - x0) * step_y)
+            phase_x, phase_y = (tx >> _PHASE_SHIFT) & _PHASE_MASK, (ty >> _PHASE_SHIFT) & _PHASE_MASK
+            i, j = phase_x << _U3, phase_y << _U3
+            p0 = ((ty >> _HALF) - _U3) * stride + (tx >> _HALF) - _U3
+            p1 = p0 + stride
+            p2 = p1 + stride
+            p3 = p2 + stride
+            p4 = p3 + stride
+            p5 = p4 + stride
+            p6 = p5 + stride
+            value = weights[j] * _row_4(flat, p0, weights, i) + weights[j + _U1] * _row_4(flat, p1, weights, i)
+            value += weights[j + _U2] * _row_4(flat, p2, weights, i) + weights[j + _U3] * _row_4(flat, p3, weights, i)
+            value += weights[j + _U4] * _row_4(flat, p4, weights, i) + weights[j + _U5] * _row_4(flat, p5, weights, i)
+            value += weights[j + _U6] * _row_4(flat, p6, weights, i)
+            row[x] = scale * (value + weights[j + _U7] * _row_4(flat, p6 + stride, weights, i))
+            gx, gy = np.float32(np.int64(phase_x)) * inverse, np.float32(np.int64(phase_y)) * inverse
+            v0 = flat_variance[p3 + _U3] * (1 - gx) + flat_variance[p3 + _U4] * gx
+            v1 = flat_variance[p4 + _U3] * (1 - gx) + flat_variance[p4 + _U4] * gx
+            row_variance[x] = scale * (v0 * (1 - gy) + v1 * gy)
+
+
 @kernel
 def _warp_pixel(
-    image: Float32, variance: Float32, mask: MaskArray, table: Float32, tx: float, ty: float, area: float
+    image: Float32, variance: Float32, mask: MaskArray, table: Float32, order: int, tx: float, ty: float, area: float
 ) -> tuple[float, float, int]:
     """One pixel with bounds and mask checks: (value, variance, mask bits)."""
     ny, nx = image.shape
@@ -136,18 +204,18 @@ def _warp_pixel(
     wx, wy = table[int((tx - ix) * N_PHASES)], table[int((ty - iy) * N_PHASES)]
     total = value = lost = v = vw = 0.0
     bits = 0
-    for j in range(N_TAPS):
-        for i in range(N_TAPS):
-            y, x = iy - 2 + j, ix - 2 + i
+    for j in range(2 * order):
+        for i in range(2 * order):
+            y, x = iy + 1 - order + j, ix + 1 - order + i
             weight = wy[j] * wx[i]
             if y < 0 or x < 0 or y >= ny or x >= nx or mask[y, x] & _NODATA:
                 lost += abs(weight)
                 continue
             total += weight
             value += weight * image[y, x]
-            if 1 <= j <= 4 and 1 <= i <= 4:
+            if -1 <= y - iy <= 2 and -1 <= x - ix <= 2:
                 bits |= mask[y, x]
-            if 2 <= j <= 3 and 2 <= i <= 3:
+            if 0 <= y - iy <= 1 and 0 <= x - ix <= 1:
                 v += weight * variance[y, x]
                 vw += weight
     if lost > _MAX_LOST_WEIGHT or total < 0.5 or vw <= 0:
@@ -164,6 +232,7 @@ def warp_template_pixels(
     grid_x: Float64,
     grid_y: Float64,
     table: Float32,
+    order: int,
     out_image: Float32,
     out_variance: Float32,
     out_mask: MaskArray,
@@ -178,7 +247,7 @@ def warp_template_pixels(
     ----------
     image, variance, mask : (my, mx) template.    blocks : output of :func:`block_mask`.
     grid_x, grid_y : (n_cy + 1, n_cx + 1) float64: template position of the science pixels (32 j, 32 i) [pixel].
-    table : output of :func:`lanczos_table`.
+    table : output of :func:`lanczos_table` for ``order``, 3 or 4.
     out_image, out_variance, out_mask : (ny, nx); 0, inf and NODATA where the template has no data.
     """
     ny, nx = out_image.shape
@@ -190,8 +259,8 @@ def warp_template_pixels(
             v0, v1 = grid_y[by, bx], grid_y[by, bx + 1]
             v2, v3 = grid_y[by + 1, bx], grid_y[by + 1, bx + 1]
             area = abs((u1 - u0) * (v2 - v0) - (u2 - u0) * (v1 - v0)) / (CELL * CELL)
-            left, right = int(min(u0, u1, u2, u3)) - 3, int(max(u0, u1, u2, u3)) + 4
-            low, high = int(min(v0, v1, v2, v3)) - 3, int(max(v0, v1, v2, v3)) + 4
+            left, right = int(min(u0, u1, u2, u3)) - order, int(max(u0, u1, u2, u3)) + order + 1
+            low, high = int(min(v0, v1, v2, v3)) - order, int(max(v0, v1, v2, v3)) + order + 1
             is_inside = left >= 0 and low >= 0 and right < mx and high < my
             union = 0
             if is_inside:
@@ -201,7 +270,10 @@ def warp_template_pixels(
             y0, x0 = by * CELL, bx * CELL
             y1, x1 = min(y0 + CELL, ny), min(x0 + CELL, nx)
             if is_inside and union == 0:
-                _warp_cell(image, variance, grid_x, grid_y, table, by, bx, area, out_image, out_variance)
+                if order == 3:
+                    _warp_cell(image, variance, grid_x, grid_y, table, by, bx, area, out_image, out_variance)
+                else:
+                    _warp_cell_4(image, variance, grid_x, grid_y, table, by, bx, area, out_image, out_variance)
                 out_mask[y0:y1, x0:x1] = 0
                 continue
             for y in range(y0, y1):
@@ -210,7 +282,7 @@ def warp_template_pixels(
                     g = (x - x0) / CELL
                     tx = (u0 * (1 - f) + u2 * f) * (1 - g) + (u1 * (1 - f) + u3 * f) * g
                     ty = (v0 * (1 - f) + v2 * f) * (1 - g) + (v1 * (1 - f) + v3 * f) * g
-                    value, v, bits = _warp_pixel(image, variance, mask, table, tx, ty, area)
+                    value, v, bits = _warp_pixel(image, variance, mask, table, order, tx, ty, area)
                     out_image[y, x], out_variance[y, x] = value, v
                     out_mask[y, x] = (bits & ~_SAT) | (_SAT_TEMPLATE if bits & _SAT else 0)
 
@@ -230,12 +302,13 @@ def flag_high_variance(variance: Float32, mask: MaskArray, limit: float) -> int:
 
 
 @kernel
-def warp_psf(psf: Float32, jacobian: Float64, table: Float32, out: Float32) -> None:
+def warp_psf(psf: Float32, jacobian: Float64, table: Float32, order: int, out: Float32) -> None:
     """Resample (k, k) PSF images about their central pixels: ``out[n](u) = psf[n](jacobian[n] u)``, zero outside.
 
     Parameters
     ----------
-    psf : (n, k, k).    jacobian : (n, 2, 2) template pixels (x, y) by science pixels (x, y).    out : (n, m, m).
+    psf : (n, k, k).    jacobian : (n, 2, 2) template pixels (x, y) by science pixels (x, y).
+    table, order : as in :func:`warp_template_pixels`.    out : (n, m, m).
     """
     n, k = psf.shape[0], psf.shape[1]
     m = out.shape[1]
@@ -249,9 +322,9 @@ def warp_psf(psf: Float32, jacobian: Float64, table: Float32, out: Float32) -> N
                 ix, iy = int(np.floor(tx)), int(np.floor(ty))
                 wx, wy = table[int((tx - ix) * N_PHASES)], table[int((ty - iy) * N_PHASES)]
                 value = 0.0
-                for j in range(max(0, 2 - iy), min(N_TAPS, k + 2 - iy)):
-                    for i in range(max(0, 2 - ix), min(N_TAPS, k + 2 - ix)):
-                        value += wy[j] * wx[i] * psf[s, iy - 2 + j, ix - 2 + i]
+                for y_psf in range(max(0, iy + 1 - order), min(iy + order + 1, k)):
+                    for x_psf in range(max(0, ix + 1 - order), min(ix + order + 1, k)):
+                        value += wy[y_psf - iy - 1 + order] * wx[x_psf - ix - 1 + order] * psf[s, y_psf, x_psf]
                 out[s, y, x] = value
                 total += value
         for y in range(m):

@@ -5,6 +5,7 @@ Reference: Reiss & Lupton 2016, DMTN-021; Zackay, Ofek & Gal-Yam 2016, ApJ 830, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import scipy.fft
@@ -25,11 +26,17 @@ _FFT_SIZE = 96
 class WhiteningConfig:
     """When and how the difference is whitened."""
 
+    mode: Literal["auto", "on", "off"] = "auto"
+    """``auto``: where it pays, by ``min_snr_gain``."""
     min_snr_gain: float = 0.005
     """Whiten only where the S/N of a point source gains at least this fraction; it costs two more transforms."""
     n_side: int = 5
     half_width_pix: int = 10
     order: int = 2
+
+    def is_wanted(self, snr_gain: float) -> bool:
+        """Whether to whiten where a point source would gain this fraction of S/N."""
+        return self.mode == "on" or (self.mode == "auto" and snr_gain >= self.min_snr_gain)
 
 
 def whitening_kernel(

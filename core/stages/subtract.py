@@ -1,6 +1,7 @@
 """Science minus matched template."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ Float64 = NDArray[np.float64]
 class SubtractConfig:
     """How the difference is made."""
 
-    convolve: str = "auto"
+    convolve: Literal["auto", "template", "science"] = "auto"
     """``template``, ``science``, or ``auto``: the image with the sharper PSF."""
     sharper_margin: float = 1.15
     """The template may be broader than the science image by this factor and still be the one convolved."""
@@ -150,7 +151,7 @@ def _noise_model(
     """Whitening kernel, where it pays, and the factor of the convolved side's variance."""
     v_plain, v_convolved = (_sky_variance(f, config.whitening.n_side) for f in (plain, convolved))
     factor, gain = noise_figures(kernel, psf, float(np.median(v_plain)), float(np.median(v_convolved)))
-    if gain < config.whitening.min_snr_gain:
+    if not config.whitening.is_wanted(gain):
         return None, factor
     return whitening_kernel(kernel, v_plain, v_convolved, config.whitening), 1.0
 

@@ -1,7 +1,7 @@
 """Bring the template to the science image's grid."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ MIN_PSF_SPREAD: Final = 0.5
 class TemplateConfig:
     """How the template is resampled."""
 
+    lanczos_order: Literal[3, 4] = 3
+    """Half width of the interpolating kernel [pixel]."""
     psf_order: int = 2
     min_coverage: float = 0.05
     """Less of the detector than this fraction under template data is as good as no template."""
@@ -36,7 +38,7 @@ class TemplateConfig:
 def warp_template(
     template: Template, wcs: Wcs, shape: tuple[int, int], workspace: Workspace, config: TemplateConfig | None = None
 ) -> WarpedTemplate:
-    """Resample the template to the science grid of ``wcs`` and ``shape`` (ny, nx), Lanczos3, conserving flux.
+    """Resample the template to the science grid of ``wcs`` and ``shape`` (ny, nx) by Lanczos, conserving flux.
 
     The composed mapping science -> sky -> template is sampled every 32 pixels and bilinear in between (error below
     1e-4 pixel for LSST-like distortion). Uses the workspace arrays ``template.*``; the result lives in them.
@@ -51,10 +53,11 @@ def warp_template(
     source = template.frame
     blocks = np.empty((-(-source.shape[0] // CELL), -(-source.shape[1] // CELL)), MASK_DTYPE)
     block_mask(source.mask, blocks)
-    table = lanczos_table()
+    table = lanczos_table(config.lanczos_order)
     warp_template_pixels(
-        source.image, source.variance, source.mask, blocks, grid_x, grid_y, table, out.image, out.variance, out.mask
-    )
+        source.image, source.variance, source.mask, blocks, grid_x, grid_y, table, config.lanczos_order, out.image,
+        out.variance, out.mask,
+    )  # fmt: skip
     sample = out.variance[::16, ::16]
     sample = sample[np.isfinite(sample)]
     limit = config.high_variance_factor * float(np.median(sample)) if sample.size else np.inf
@@ -101,7 +104,7 @@ def _warp_psf_cells(
         jacobian[:, 0, axis] = (ahead[0] - behind[0]) / 2
         jacobian[:, 1, axis] = (ahead[1] - behind[1]) / 2
     stamps = np.empty((rows.size, k, k), np.float32)
-    warp_psf(np.ascontiguousarray(cells.reshape(-1, k, k)[rows]), jacobian, table, stamps)
+    warp_psf(np.ascontiguousarray(cells.reshape(-1, k, k)[rows]), jacobian, table, config.lanczos_order, stamps)
     # With data on one side only a polynomial runs away on the other: there a constant is safer.
     spread = min(float(np.ptp(x)) / shape[1], float(np.ptp(y)) / shape[0])
     return fit_psf_polynomial(stamps, x, y, shape, config.psf_order if spread > MIN_PSF_SPREAD else 0)

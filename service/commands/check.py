@@ -5,7 +5,7 @@ from collections.abc import Callable
 import click
 
 from core.errors import Sub60Error
-from service.settings import Settings, read_settings
+from service.settings import Settings, read_settings, use_compiled_cache
 
 
 @click.command(
@@ -14,14 +14,16 @@ Example:
   SUB60_DATASET=var/dataset SUB60_LOG_URL=kafka://broker:9092 sub60 check"""
 )
 def command() -> None:
-    """Check settings, dataset, APDB, log, cache and alert schema; exit 1 if anything fails."""
+    """Check settings, dataset, APDB, log, cache, alert schema and pipeline configuration; exit 1 if anything fails."""
     settings = read_settings()
+    use_compiled_cache(settings)  # before the first kernel is imported
     checks: dict[str, Callable[[Settings], str]] = {
         "dataset": _dataset,
         "apdb": _apdb,
         "log": _log,
         "cache": _cache,
         "schema": _schema,
+        "pipeline": _pipeline,
     }
     failed = False
     for name, run in checks.items():
@@ -80,3 +82,14 @@ def _schema(_settings: Settings) -> str:
 
     alert_schema()
     return f"id {SCHEMA_ID}"
+
+
+def _pipeline(settings: Settings) -> str:
+    from core.config import PipelineConfig
+    from core.overrides import changed_fields
+    from service.pipeline_config import pipeline_config
+
+    changed = changed_fields(pipeline_config(settings), PipelineConfig())
+    if not changed:
+        return "the survey's"
+    return f"{settings.pipeline}: " + ", ".join(f"{name} = {value}" for name, value in changed.items())

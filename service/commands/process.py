@@ -39,18 +39,18 @@ def command(raw: Path, dataset: Path, out: Path) -> None:
 
 
 def _process(raw_path: Path, settings: Any, out: Path) -> dict[str, Any]:
-    from core.config import PipelineConfig
     from core.pipeline import Pipeline
     from core.stopwatch import Clock, Stopwatch
     from core.workspace import Workspace
     from service.bundle_loader import BundleLoader
     from service.clock import SystemClock, mjd_tai
+    from service.pipeline_config import pipeline_config
     from service.storage.raw import RawLimits, read_raw
 
     loader = BundleLoader.open(settings)
     clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
     camera = loader.datastore.camera
-    pipeline = Pipeline(camera, PipelineConfig(release=loader.datastore.info.release), clock)
+    pipeline = Pipeline(camera, pipeline_config(settings, loader.datastore.info.release), clock)
     watch = Stopwatch(clock)
     with watch.stage("read"):
         raw = read_raw(raw_path.name, camera, RawLimits(root=raw_path.parent), Workspace())

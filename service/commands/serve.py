@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from service.app import configure_logging
-from service.settings import read_settings
+from service.settings import read_settings, use_compiled_cache
 
 MODULES: Final = {
     "all": "service.supervisor",
@@ -16,6 +16,8 @@ MODULES: Final = {
     "prefetch": "service.roles.run_prefetch",
     "worker": "service.roles.run_worker",
 }
+
+COMPUTING: Final = frozenset({"all", "worker"})
 
 
 @click.command(
@@ -30,4 +32,9 @@ def command(role: str) -> None:
     """Run the service until SIGTERM or Ctrl-C; work under way is finished first."""
     settings = read_settings()
     configure_logging(settings.log_level)
+    if settings.pipeline and role in COMPUTING:
+        use_compiled_cache(settings)  # before the first kernel is imported
+        from service.pipeline_config import pipeline_config
+
+        pipeline_config(settings)  # better refused here than by every child
     raise SystemExit(import_module(MODULES[role]).run(settings))
