@@ -7,6 +7,8 @@ from typing import Final
 
 from benchmarks.simulator.photometry import BANDS
 
+PSF_FAMILIES: Final = ("von_karman", "moffat")
+COSMIC_RAY_MODELS: Final = ("tracks", "muons")
 NEVER_SIMULATED: Final = (
     "charge transfer inefficiency and tree rings",
     "differential refraction, aberration and DCR elongation inside a PSF",
@@ -101,6 +103,10 @@ class SimulationConfig:
     history_forced: int = 66
     other_objects: int = 150
     """DIAObjects of the past that do not vary now."""
+    psf_family: str = "von_karman"
+    """Or ``moffat``: another family, aureole and spatial structure, for test sets."""
+    cosmic_ray_model: str = "tracks"
+    """Or ``muons``: Landau deposits, scattered electrons and spots, for test sets."""
     cosmic_rays: int = 50
     calibration_frames: int = 20
     psf_grid: int = 5
@@ -123,6 +129,10 @@ class SimulationConfig:
         unknown = set(self.bands) - set(BANDS)
         if unknown:
             raise ValueError(f"unknown bands {sorted(unknown)}")
+        if self.psf_family not in PSF_FAMILIES:
+            raise ValueError(f"psf_family {self.psf_family!r} is none of {PSF_FAMILIES}")
+        if self.cosmic_ray_model not in COSMIC_RAY_MODELS:
+            raise ValueError(f"cosmic_ray_model {self.cosmic_ray_model!r} is none of {COSMIC_RAY_MODELS}")
 
 
 def preset(name: str, **changes: object) -> SimulationConfig:

@@ -267,7 +267,9 @@ def simulate_exposure(
         expected *= _shutter_unevenness(detector)
     rng = stream(config.seed, "photons", detector.detector, visit.index)
     charge = collect(expected, hardware, config, rng, visit.exposure_s)
-    hits = add_cosmic_rays(charge, rng, config.cosmic_rays if config.effects.cosmic_rays else 0)
+    hits = add_cosmic_rays(
+        charge, rng, config.cosmic_rays if config.effects.cosmic_rays else 0, config.cosmic_ray_model
+    )
     saturate(charge, detector, hardware, config)
     segments = read_out(charge, detector, hardware, config, rng)
     name = f"{visit.visit}_{detector.detector:03d}.fits"
@@ -352,7 +354,7 @@ def _write_truth_file(
     visit: Visit,
     frame: Frame,
     table: NDArray[np.void],
-    hits: tuple[NDArray[np.int32], NDArray[np.int32]],
+    hits: NDArray[np.void],
     template: TemplateTruth | None,
 ) -> None:
     ny, nx = detector.shape

@@ -22,7 +22,7 @@ TRUTH: Final = np.dtype(
 def write_truth(
     path: Path,
     table: NDArray[np.void],
-    cosmic_rays: tuple[NDArray[np.int32], NDArray[np.int32]],
+    cosmic_rays: NDArray[np.void],
     positions: tuple[Float64, Float64],
     psf: Float32,
     template_psf: Float32,
@@ -32,12 +32,10 @@ def write_truth(
     path.parent.mkdir(parents=True, exist_ok=True)
     grid = np.zeros(positions[0].size, [("x", "<f8"), ("y", "<f8")])
     grid["x"], grid["y"] = positions
-    hits = np.zeros(cosmic_rays[0].size, [("y", "<i4"), ("x", "<i4")])
-    hits["y"], hits["x"] = cosmic_rays
     with fitsio.FITS(str(path), "rw", clobber=True) as fits:
         fits.write(None, header=header)
         fits.write(table, extname="TRUTH")
-        fits.write(hits, extname="CR")
+        fits.write(cosmic_rays, extname="CR")
         fits.write(psf, extname="PSF")
         fits.write(grid, extname="PSFPOS")
         fits.write(template_psf, extname="PSFT")
