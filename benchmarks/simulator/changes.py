@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from benchmarks.simulator.config import SimulationConfig
 from benchmarks.simulator.photometry import BANDS, mag_to_njy
@@ -20,7 +21,10 @@ TRANSIENT_IDS: Final = 2 * 10**15
 MOVER_IDS: Final = 3 * 10**15
 CORE_ARCSEC: Final = 0.1
 NEAR_BRIGHT_ARCSEC: Final = 5.0
+SEPARATION_ARCSEC: Final = 3.0
+"""No transient is drawn this near to another, or to a variable: two changes in one PSF are one source to anybody."""
 _BRIGHT_MAG: Final = 18.0
+_MAX_DRAWS: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,47 +115,97 @@ def make_variables(config: SimulationConfig, camera: Camera, detector: int) -> V
     )
 
 
-def make_transients(config: SimulationConfig, camera: Camera, detector: int, visit_index: int, sky: Rows) -> Transients:
+def make_transients(
+    config: SimulationConfig, camera: Camera, detector: int, visit_index: int, sky: Rows, variables: Variables
+) -> Transients:
     """Half of them last through the night, half are of this visit only, and the bright ones too."""
     n_lasting = config.transients // 2
-    lasting = _transients(config, camera, detector, -1, n_lasting, 0, sky)
-    new = _transients(
-        config, camera, detector, visit_index, config.transients - n_lasting, config.bright_transients, sky
-    )
+    taken = np.stack([variables.rows["ra"], variables.rows["dec"]], axis=-1)
+    lasting = _transients(config, camera, detector, -1, n_lasting, 0, sky, taken)
+    taken = np.concatenate([taken, np.stack([lasting.ra, lasting.dec], axis=-1)])
+    n_new = config.transients - n_lasting
+    new = _transients(config, camera, detector, visit_index, n_new, config.bright_transients, sky, taken)
     names = ("ids", "ra", "dec", "is_hosted", "is_near_bright", "is_bright")
     return Transients(**{name: np.concatenate([getattr(lasting, name), getattr(new, name)]) for name in names})
 
 
 def _transients(
-    config: SimulationConfig, camera: Camera, detector: int, index: int, n_usual: int, n_bright: int, sky: Rows
+    config: SimulationConfig,
+    camera: Camera,
+    detector: int,
+    index: int,
+    n_usual: int,
+    n_bright: int,
+    sky: Rows,
+    taken: Float64,
 ) -> Transients:
-    """A tenth in galaxies' cores, four tenths elsewhere on galaxies, a tenth near bright stars, the rest anywhere."""
+    """A tenth in galaxies' cores, four tenths elsewhere on galaxies, a tenth near bright stars, the rest anywhere.
+
+    ``taken`` (m, 2) are positions (ra, dec) [deg] to keep away from.
+    """
     rng = stream(config.seed, "transients", detector, index + 1)
     n = n_usual + n_bright
-    ra, dec = _uniform_sky(rng, config, camera, detector, n)
     kind = np.concatenate([rng.permutation(np.arange(n_usual) / max(n_usual, 1)), np.ones(n_bright)])
     inside = _inside(config, camera, detector, sky)
     magnitude = sky["mag"][:, 2]
-    hosts = np.flatnonzero(inside & ~sky["is_star"] & (magnitude < 24.0) & (magnitude > 18.5))
-    stars = np.flatnonzero(inside & sky["is_star"] & (magnitude < _BRIGHT_MAG))
-    is_hosted = (kind < 0.5) & (hosts.size > 0)
-    is_near = (kind >= 0.5) & (kind < 0.6) & (stars.size > 0)
+    hosts = sky[inside & ~sky["is_star"] & (magnitude < 24.0) & (magnitude > 18.5)]
+    stars = sky[inside & sky["is_star"] & (magnitude < _BRIGHT_MAG)]
+    ra, dec = np.empty(n), np.empty(n)
+    rows = np.arange(n)
+    for _ in range(_MAX_DRAWS):
+        ra[rows], dec[rows] = _places(rng, config, camera, detector, kind[rows], hosts, stars)
+        rows = _crowded(ra, dec, taken)
+        if rows.size == 0:
+            break
+    ids = TRANSIENT_IDS + (detector * 1000 + index + 1) * 10_000 + np.arange(n)
+    return Transients(
+        ids=ids,
+        ra=ra,
+        dec=dec,
+        is_hosted=(kind < 0.5) & (hosts.size > 0),
+        is_near_bright=(kind >= 0.5) & (kind < 0.6) & (stars.size > 0),
+        is_bright=np.arange(n) >= n_usual,
+    )
+
+
+def _places(
+    rng: np.random.Generator,
+    config: SimulationConfig,
+    camera: Camera,
+    detector: int,
+    kind: Float64,
+    hosts: Rows,
+    stars: Rows,
+) -> tuple[Float64, Float64]:
+    """Positions (ra, dec) [deg] of transients: in cores below ``kind`` 0.1, on galaxies to 0.5, near stars to 0.6."""
+    n = kind.size
+    ra, dec = _uniform_sky(rng, config, camera, detector, n)
     angle = rng.uniform(0, 2 * np.pi, n)
-    for where, pool in ((is_hosted, hosts), (is_near, stars)):
+    for where, pool in ((kind < 0.5, hosts), ((kind >= 0.5) & (kind < 0.6), stars)):
         m = int(where.sum())
-        if m == 0:
+        if m == 0 or pool.size == 0:
             continue
-        host = sky[rng.choice(pool, m)]
-        if where is is_hosted:
+        host = pool[rng.integers(0, pool.size, m)]
+        if pool is hosts:
             radius = np.where(kind[where] < 0.1, CORE_ARCSEC, 1.2 * host["re"]) * np.sqrt(rng.random(m))
         else:
             radius = np.sqrt(rng.uniform(1.5**2, NEAR_BRIGHT_ARCSEC**2, m))
         dec[where] = host["dec"] + radius * np.cos(angle[where]) / 3600
         ra[where] = host["ra"] + radius * np.sin(angle[where]) / 3600 / np.cos(np.radians(host["dec"]))
-    ids = TRANSIENT_IDS + (detector * 1000 + index + 1) * 10_000 + np.arange(n)
-    return Transients(
-        ids=ids, ra=ra, dec=dec, is_hosted=is_hosted, is_near_bright=is_near, is_bright=np.arange(n) >= n_usual
-    )
+    return ra, dec
+
+
+def _crowded(ra: Float64, dec: Float64, taken: Float64) -> Int64:
+    """Rows nearer than :data:`SEPARATION_ARCSEC` to a taken position or to an earlier row."""
+    if ra.size == 0:
+        return np.zeros(0, np.int64)
+    scale = 3600 * np.array([np.cos(np.radians(dec.mean())), 1.0])
+    own = np.stack([ra, dec], axis=-1) * scale
+    crowded = {int(j) for _, j in cKDTree(own).query_pairs(SEPARATION_ARCSEC)}
+    if taken.size:
+        distance, _ = cKDTree(taken * scale).query(own)
+        crowded |= set(np.flatnonzero(distance < SEPARATION_ARCSEC).tolist())
+    return np.array(sorted(crowded), np.int64)
 
 
 def _inside(config: SimulationConfig, camera: Camera, detector: int, sky: Rows) -> NDArray[np.bool_]:

@@ -143,7 +143,7 @@ def preset(name: str, **changes: object) -> SimulationConfig:
 
 _PRESETS: Final[dict[str, dict[str, object]]] = {
     "demo": {},
-    "quality": {"bands": ("g", "r", "i"), "seeing_arcsec": (0.8, 0.55, 1.1), "variables": 60, "transients": 182},
+    "quality": {"bands": ("g", "r", "i"), "seeing_arcsec": (0.8, 0.55, 1.1), "variables": 60, "transients": 206},
     "test": {
         "camera": "testcam",
         "detectors": (0, 1),

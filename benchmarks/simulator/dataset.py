@@ -198,7 +198,7 @@ def simulate_group(out: Path, config: SimulationConfig, detectors: tuple[int, ..
         movers.append(own_movers)
         sky = DetectorSky(rows=rows, variables=variables[detector], movers=own_movers)
         for visit in visits:
-            transients = make_transients(config, camera, detector, visit.index, rows)
+            transients = make_transients(config, camera, detector, visit.index, rows, variables[detector])
             simulate_exposure(out, config, camera, chip, hardware, visit, sky, transients, templates[visit.band])
             tell(f"detector {detector}: visit {visit.visit} {visit.band}")
     return GroupDone(rows=rows, movers=movers)
