@@ -1,4 +1,4 @@
-"""Cosmic rays by two generators, and satellite streaks."""
+"""Cosmic rays, by two generators."""
 
 from typing import Final
 
@@ -113,16 +113,3 @@ def _diffuse(rng: np.random.Generator, x: Float64, y: Float64, depth: Float64, e
     x = np.repeat(x, packets) + sigma * rng.standard_normal(sigma.size)
     y = np.repeat(y, packets) + sigma * rng.standard_normal(sigma.size)
     return x, y, np.repeat(energy / packets, packets)
-
-
-def add_streak(expected: Float32, rng: np.random.Generator, fwhm_pix: float) -> None:
-    """Add one satellite track across the detector [e-], as wide as the seeing plus the satellite's defocus."""
-    ny, nx = expected.shape
-    angle = rng.uniform(0, np.pi)
-    x0, y0 = rng.uniform(0, nx), rng.uniform(0, ny)
-    sigma = np.hypot(fwhm_pix / 2.3548, 2.5)
-    peak = np.exp(rng.uniform(np.log(60.0), np.log(2000.0)))
-    y, x = np.ogrid[:ny, :nx]
-    distance = (x - x0) * np.float32(np.sin(angle)) - (y - y0) * np.float32(np.cos(angle))
-    near = np.abs(distance) < 6 * sigma
-    expected[near] += (peak * np.exp(-0.5 * (distance[near] / sigma) ** 2)).astype(np.float32)

@@ -53,7 +53,7 @@ def template_inputs(config: SimulationConfig, camera: Camera, band: str) -> list
                 band=band,
                 key=BANDS.index(band) * 1000 + k,
                 mjd_tai=config.start_mjd_tai - rng.uniform(_YOUNGEST_DAYS, _OLDEST_DAYS),
-                seeing_arcsec=rng.uniform(0.65, 0.95),
+                seeing_arcsec=rng.uniform(*config.template_seeing_arcsec),
                 rot_sky_deg=config.rot_sky_deg + rng.uniform(-1, 1) * config.template_rotation_deg,
                 dither_arcsec=(rng.uniform(-4, 4), rng.uniform(-4, 4)),
                 airmass=airmass,
