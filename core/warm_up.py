@@ -164,6 +164,7 @@ def _calibrations(detector: Detector) -> Calibrations:
         saturation=np.array([a.saturation_adu for a in detector.amplifiers], np.float32),
         linearity=np.zeros((n_amp, 2), np.float32),
         crosstalk=np.zeros((n_amp, n_amp), np.float32),
+        brighter_fatter=np.full(n_amp, 1e-7, np.float32),
         bias=np.zeros(detector.shape, np.float32),
         dark=np.zeros(detector.shape, np.float32),
         flat=np.ones(detector.shape, np.float32),

@@ -32,7 +32,9 @@ def shift(stamps: Float64, dx: Float64, dy: Float64) -> Float64:
 
 
 def forced_flux(products: Products, x: Float64, y: Float64) -> tuple[Float64, Float64]:
-    """PSF flux and its error [nJy] at n pixel positions of the difference, weighted by its variance.
+    """PSF flux and its error [nJy] at n pixel positions of the difference, all good pixels weighing the same.
+
+    As ``psfFlux`` is defined: weights from a variance that holds the source's own photons would pull fluxes low.
 
     NaN where the stamp leaves the frame or no good pixel is under the PSF's core. Unclaimed pixels carry no weight.
     """
@@ -52,13 +54,13 @@ def forced_flux(products: Products, x: Float64, y: Float64) -> tuple[Float64, Fl
     frame = products.difference
     pixels, variance = frame.image[rows].astype(np.float64), frame.variance[rows].astype(np.float64)
     good = products.claimed()[rows] & np.isfinite(pixels) & (variance > 0)
-    weight = np.where(good, 1 / np.where(good, variance, 1.0), 0.0)
-    norm = (np.square(images) * weight).sum(axis=(1, 2))
-    signal = (images * np.where(good, pixels, 0.0) * weight).sum(axis=(1, 2))
+    norm = (np.square(images) * good).sum(axis=(1, 2))
+    signal = (images * np.where(good, pixels, 0.0)).sum(axis=(1, 2))
+    noise = (np.square(images) * np.where(good, variance, 0.0)).sum(axis=(1, 2))
     has_core = (np.square(images) * good).sum(axis=(1, 2)) > 0.5 * np.square(images).sum(axis=(1, 2))
     usable = has_core & (norm > 0)
     flux[inside[usable]] = signal[usable] / norm[usable]
-    error[inside[usable]] = 1 / np.sqrt(norm[usable])
+    error[inside[usable]] = np.sqrt(noise[usable]) / norm[usable]
     return flux, error
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.simulator.config import SimulationConfig
+from benchmarks.simulator.electronics import BRIGHTER_FATTER
 from benchmarks.simulator.hardware import Hardware, low_order, vignetting
 from benchmarks.simulator.photometry import BANDS
 from benchmarks.simulator.randomness import stream
@@ -51,7 +52,8 @@ def write_calibrations(
     gain = per_pixel(hardware.gain, detector)
     shape = detector.shape
     root_n = np.float32(noisy / np.sqrt(config.calibration_frames))
-    write("amplifiers", _amplifier_table(rng, detector, hardware, noisy))
+    pushed = BRIGHTER_FATTER if config.effects.brighter_fatter else 0.0
+    write("amplifiers", _amplifier_table(rng, detector, hardware, noisy, pushed))
     write("bias", hardware.bias + root_n * noise_adu * rng.standard_normal(shape, np.float32))
     dark_noise = np.sqrt(hardware.dark * np.float32(_DARK_S) + (noise_adu * gain) ** 2) / np.float32(_DARK_S)
     write("dark", hardware.dark + root_n * dark_noise * rng.standard_normal(shape, np.float32))
@@ -87,15 +89,15 @@ def _known_defects(rng: np.random.Generator, hardware: Hardware, noisy: float) -
 
 
 def _amplifier_table(
-    rng: np.random.Generator, detector: Detector, hardware: Hardware, noisy: float
+    rng: np.random.Generator, detector: Detector, hardware: Hardware, noisy: float, brighter_fatter: float
 ) -> NDArray[np.void]:
-    """Gain from photon transfer (0.2 %), saturation from the roll-off, linearity and crosstalk with errors."""
+    """Gain from photon transfer (0.2 %), saturation from the roll-off; the rest with errors."""
     n = len(detector.amplifiers)
     table = np.zeros(
         n,
         [
             ("name", "S8"), ("gain", "<f4"), ("read_noise", "<f4"), ("saturation", "<f4"), ("linearity", "<f4", (2,)),
-            ("crosstalk", "<f4", (n,)),
+            ("crosstalk", "<f4", (n,)), ("brighter_fatter", "<f4"),
         ],
     )  # fmt: skip
     table["name"] = [amp.name for amp in detector.amplifiers]
@@ -110,4 +112,6 @@ def _amplifier_table(
     off_diagonal = ~np.eye(n, dtype=bool)
     crosstalk[off_diagonal] += 1e-6 * noisy * rng.normal(size=n * n - n)
     table["crosstalk"] = crosstalk
+    # from the covariances of flats: one value for the detector, good to a few percent
+    table["brighter_fatter"] = brighter_fatter * (1 + 0.05 * noisy * rng.normal())
     return table

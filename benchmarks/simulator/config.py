@@ -104,7 +104,7 @@ class SimulationConfig:
     variable_snr_range: tuple[float, float] = (8.0, 100.0)
     template_inputs: int = 5
     template_seeing_arcsec: tuple[float, float] = (0.65, 0.95)
-    """Range of the inputs' FWHM."""
+    """Range of the inputs' seeing: good seeing is preferred as in real coadds."""
     template_coverage: float = 1.0
     """Fraction of a group of detectors that the template reaches, from the east."""
     template_padding_arcsec: float = 56.0

@@ -29,6 +29,7 @@ class Calibrations:
     gain, read_noise, saturation : (n_amp,) float32 [e-/ADU], [e-], [ADU after overscan].
     linearity : (n_amp, n) float32: ``true = raw + sum_j linearity[:, j] * raw**(j + 2)`` [ADU], j from 0.
     crosstalk : (n_amp, n_amp) float32: ``[i, j]`` is the fraction of amplifier j's signal seen in i; zero diagonal.
+    brighter_fatter : (n_amp,) float32: shift of the boundary of two pixels per electron of their difference [pixel/e-].
     bias : (ny, nx) float32 [ADU], assembled detector, after overscan.
     dark : (ny, nx) float32 [e-/s].
     flat : (ny, nx) float32, mean one over the detector.
@@ -40,6 +41,7 @@ class Calibrations:
     saturation: Float32
     linearity: Float32
     crosstalk: Float32
+    brighter_fatter: Float32
     bias: Float32
     dark: Float32
     flat: Float32
@@ -52,6 +54,7 @@ class Calibrations:
         check_array("saturation", self.saturation, np.float32, (n_amp,))
         check_array("linearity", self.linearity, np.float32, (n_amp, None))
         check_array("crosstalk", self.crosstalk, np.float32, (n_amp, n_amp))
+        check_array("brighter-fatter coefficients", self.brighter_fatter, np.float32, (n_amp,))
         check_array("bias", self.bias, np.float32, (None, None))
         check_array("dark", self.dark, np.float32, self.bias.shape)
         check_array("flat", self.flat, np.float32, self.bias.shape)

@@ -139,3 +139,5 @@ class DifferenceImage:
     is_science_convolved: bool
     variance_scale: float
     """Measured factor by which the variance was scaled so that the sky's S/N has unit width."""
+    photon_noise_njy: float = 0.0
+    """Variance that one nJy of a source's own light adds to a pixel [nJy]; 0 where it is not known."""

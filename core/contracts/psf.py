@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.contracts.checks import check_array
+from core.contracts.local_maps import LocalMaps
 from core.errors import Outcome, RejectedInputError, UnusableDataError
 
 Float32 = NDArray[np.float32]
@@ -27,15 +28,24 @@ def polynomial_terms(x: ArrayLike, y: ArrayLike, shape: tuple[int, int], order: 
     return np.stack(np.broadcast_arrays(*terms), axis=-1)
 
 
+def field_terms(
+    x: ArrayLike, y: ArrayLike, shape: tuple[int, int], order: int, maps: LocalMaps | None
+) -> NDArray[np.float64]:
+    """:func:`polynomial_terms` followed by the values of the maps."""
+    polynomial = polynomial_terms(x, y, shape, order)
+    return polynomial if maps is None else np.concatenate([polynomial, maps.at(x, y)], axis=-1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PsfModel:
     """PSF of one image.
 
     Parameters
     ----------
-    coefficients : (n_terms, k, k) float32, k odd: images multiplying :func:`polynomial_terms`.
+    coefficients : (n_terms + n_maps, k, k) float32, k odd: images multiplying :meth:`terms`.
     shape : (ny, nx) of the image the polynomial spans [pixel].
     order : total degree of the polynomial.
+    maps : what varies faster; their images follow the polynomial's and sum to zero.
 
     An image of the PSF is centered on its central pixel and sums to one; a star at a fractional position is that
     image shifted by less than half a pixel (see ``core.kernels``).
@@ -44,10 +54,12 @@ class PsfModel:
     coefficients: Float32
     shape: tuple[int, int]
     order: int
+    maps: LocalMaps | None = None
 
     def __post_init__(self) -> None:
         k = self.coefficients.shape[-1]
-        check_array("PSF coefficients", self.coefficients, np.float32, (n_terms(self.order), k, k))
+        n_maps = self.maps.n_maps if self.maps is not None else 0
+        check_array("PSF coefficients", self.coefficients, np.float32, (n_terms(self.order) + n_maps, k, k))
         if k % 2 == 0:
             raise RejectedInputError("a PSF image has odd size", code="bad_psf", size=k)
 
@@ -56,14 +68,18 @@ class PsfModel:
         """Side k of the PSF image [pixel]."""
         return int(self.coefficients.shape[-1])
 
+    def terms(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+        """(..., n_terms + n_maps) factors of the coefficient images at pixels."""
+        return field_terms(x, y, self.shape, self.order, self.maps)
+
     def at(self, x: float, y: float) -> Float32:
         """(k, k) image at pixel (x, y), unit sum, centered on its central pixel."""
-        image = np.tensordot(polynomial_terms(x, y, self.shape, self.order), self.coefficients, axes=1)
+        image = np.tensordot(self.terms(x, y), self.coefficients, axes=1)
         return np.asarray(image / image.sum(), np.float32)
 
     def at_many(self, x: ArrayLike, y: ArrayLike) -> Float32:
         """(n, k, k) images at n pixels, each of unit sum."""
-        images = np.tensordot(polynomial_terms(x, y, self.shape, self.order), self.coefficients, axes=1)
+        images = np.tensordot(self.terms(x, y), self.coefficients, axes=1)
         return np.asarray(images / images.sum(axis=(-2, -1), keepdims=True), np.float32)
 
     def center(self) -> Float32:

@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from core.contracts.local_maps import LocalMaps
 from core.errors import RejectedInputError
 
 Float64 = NDArray[np.float64]
@@ -39,6 +40,8 @@ class Wcs:
     crval : (2,) ICRS right ascension and declination there [deg].
     cd : (2, 2) linear part [deg/pixel]; rows are the intermediate world axes (east, north).
     sip_a, sip_b : (n + 1, n + 1) forward distortion of x and y [pixel], ``[p, q]`` multiplies ``u**p v**q``.
+    maps : two maps (x, y) [pixel] added to a pixel before all else: turbulence of this exposure. A header cannot
+        hold them; what they add is a few mas.
 
     The inverse is solved by Newton steps on the forward distortion, so it needs no AP/BP terms.
     Reference: Shupe et al. 2005, ASP Conf. 347, 491.
@@ -49,6 +52,7 @@ class Wcs:
     cd: Float64
     sip_a: Float64 = field(default_factory=_no_terms)
     sip_b: Float64 = field(default_factory=_no_terms)
+    maps: LocalMaps | None = None
 
     def __post_init__(self) -> None:
         if self.crpix.shape != (2,) or self.crval.shape != (2,) or self.cd.shape != (2, 2):
@@ -67,6 +71,9 @@ class Wcs:
         """Intermediate world coordinates (xi east, eta north) [deg] of pixels."""
         u = np.asarray(x, np.float64) - self.crpix[0]
         v = np.asarray(y, np.float64) - self.crpix[1]
+        if self.maps is not None:
+            shift = self.maps.at(x, y)
+            u, v = u + shift[..., 0], v + shift[..., 1]
         u2 = u + _polynomial(self.sip_a, u, v)
         v2 = v + _polynomial(self.sip_b, u, v)
         return self.cd[0, 0] * u2 + self.cd[0, 1] * v2, self.cd[1, 0] * u2 + self.cd[1, 1] * v2
@@ -96,7 +103,17 @@ class Wcs:
             size = np.abs(step_u) + np.abs(step_v)
             if not (size > 1e-9).any():
                 break
-        return u + self.crpix[0], v + self.crpix[1]
+        return self._without_maps(u + self.crpix[0], v + self.crpix[1])
+
+    def _without_maps(self, x: Float64, y: Float64) -> tuple[Float64, Float64]:
+        """Pixels that the maps move to (x, y): they are so small and smooth that three steps give 1e-6 pixel."""
+        if self.maps is None:
+            return x, y
+        found_x, found_y = x, y
+        for _ in range(3):
+            shift = self.maps.at(found_x, found_y)
+            found_x, found_y = x - shift[..., 0], y - shift[..., 1]
+        return found_x, found_y
 
     def local_cd(self, x: float, y: float) -> Float64:
         """(2, 2) Jacobian of the sky's local tangent plane (east, north) by pixel (x, y) [deg/pixel]."""

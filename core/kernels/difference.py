@@ -15,6 +15,8 @@ MaskArray = NDArray[np.uint16]
 
 _NODATA: Final = int(Mask.NODATA)
 _EDGE: Final = int(Mask.EDGE)
+_SAT: Final = int(Mask.SAT)
+_SAT_TEMPLATE: Final = int(Mask.SAT_TEMPLATE)
 _DETECTED: Final = int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
 _NOT_SKY: Final = 0xFFFF & ~int(Mask.HIGH_VARIANCE | Mask.INJECTED | Mask.INJECTED_TEMPLATE | Mask.SUSPECT)
 """Pixels with any of these bits measure neither background nor noise."""
@@ -107,6 +109,8 @@ def combine_variance(
 def combine_masks(plain: MaskArray, convolved: MaskArray, radius: int, out: MaskArray) -> None:
     """``out = plain | convolved``, the bits of ``convolved`` spread by a disk of ``radius`` pixels.
 
+    Where the template is saturated the difference is: it has SAT too.
+
     Only pixels at the border of a marked region are spread (the inside adds nothing), so a frame half without data
     costs little more than a clean one. Footprints of the science image's own detections are dropped.
     """
@@ -140,6 +144,8 @@ def close_frame(difference: Float32, variance: Float32, mask: MaskArray, edge: i
             if is_edge_row or x < edge or x >= nx - edge:
                 mask[y, x] |= _EDGE
             v = variance[y, x]
+            if mask[y, x] & _SAT_TEMPLATE:
+                mask[y, x] |= _SAT
             if mask[y, x] & _NODATA or not (v > 0 and v < np.inf) or not np.isfinite(difference[y, x]):
                 mask[y, x] |= _NODATA
                 difference[y, x] = 0

@@ -211,3 +211,38 @@ def grow_saturation(mask: UInt16, found: Int64, reach_y: int, reach_x: int) -> i
             for x in range(max(x0 - reach_x, 0), min(x0 + reach_x + 1, nx)):
                 mask[y, x] |= _SAT
     return n
+
+
+@fast_kernel
+def restore_boundaries(image: Float32, coefficient: float, most: float, before: Float32, here: Float32) -> None:
+    """Undo the brighter-fatter effect between nearest neighbours, in place.
+
+    A pixel holding more charge than its neighbour pushes their boundary towards itself by ``coefficient`` times the
+    difference; the charge that crossed it, that shift times the mean of both, goes back: to first order
+    ``q += coefficient / 2 * sum(q**2 - r**2)`` over the four neighbours r.
+
+    Parameters
+    ----------
+    image : (ny, nx) [e-], sky included.    coefficient : [pixel/e-].
+    most : charge above which the effect grows no more [e-].    before, here : (nx,) scratch.
+    """
+    ny, nx = image.shape
+    half, limit, four = np.float32(coefficient / 2), np.float32(most), np.float32(4)
+    for i in range(nx):
+        q = image[0, i] if image[0, i] < limit else limit
+        before[i] = q * q
+        here[i] = q * q
+    for y in range(ny):
+        row, after = image[y], image[min(y + 1, ny - 1)]
+        left = here[0]
+        for i in range(nx):
+            q = after[i] if after[i] < limit else limit
+            below = q * q if y + 1 < ny else here[i]
+            right = here[i + 1] if i + 1 < nx else here[i]
+            own = here[i]
+            row[i] += half * (four * own - left - right - before[i] - below)
+            left = own
+            before[i] = own
+        for i in range(nx):
+            q = after[i] if after[i] < limit else limit
+            here[i] = q * q

@@ -51,6 +51,27 @@ def find_peaks(
 
 
 @kernel
+def refine_peaks(snr: Float32, y: Int32, x: Int32, most: float, refined: Float32) -> None:
+    """Height of the map's maximum between its pixels: a parabola through the nine pixels of each peak.
+
+    A map sampled at pixels misses 1.5 % of a source's S/N on average at a FWHM of four pixels, 3 % at 2.75.
+    ``refined`` (n,) is at least the pixel's own value and at most ``most`` times it.
+    """
+    for n in range(y.size):
+        j, i = y[n], x[n]
+        center = np.float64(snr[j, i])
+        gx, gy = 0.5 * (snr[j, i + 1] - snr[j, i - 1]), 0.5 * (snr[j + 1, i] - snr[j - 1, i])
+        xx, yy = snr[j, i + 1] + snr[j, i - 1] - 2 * center, snr[j + 1, i] + snr[j - 1, i] - 2 * center
+        xy = 0.25 * (snr[j + 1, i + 1] + snr[j - 1, i - 1] - snr[j + 1, i - 1] - snr[j - 1, i + 1])
+        determinant = xx * yy - xy * xy
+        gain = 0.0
+        if determinant > 0:
+            gain = -0.5 * (yy * gx * gx - 2 * xy * gx * gy + xx * gy * gy) / determinant
+        ratio = 1 + gain / center
+        refined[n] = center * min(max(ratio, 1.0), most)
+
+
+@kernel
 def mark_footprints(snr: Float32, threshold: float, grow: int, mask: MaskArray) -> int:
     """Set DETECTED, DETECTED_NEGATIVE within ``grow`` pixels of those beyond the threshold; returns how many are."""
     ny, nx = snr.shape

@@ -13,7 +13,6 @@ UInt16 = NDArray[np.uint16]
 
 LANCZOS: Final = 4
 N_TAPS: Final = 2 * LANCZOS
-MAX_TERMS: Final = 10
 
 FIT_OK: Final = 0
 FIT_FLUX_ONLY: Final = 1
@@ -186,18 +185,9 @@ def fit_pixels(stamps: Float32, weights: Float32, terms: Float64, clip: float, n
                 out[a, j, c] = vector[a]
 
 
-@kernel
-def _model_terms(u: float, v: float, order: int, terms: Float64) -> None:
-    n = 0
-    for degree in range(order + 1):
-        for j in range(degree + 1):
-            terms[n] = u ** (degree - j) * v**j
-            n += 1
-
-
 @fast_kernel
 def fit_sources(
-    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, coefficients: Float32, order: int, half: int,
+    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, coefficients: Float32, terms: Float64, half: int,
     n_iterations: int, max_shift: float, model_error: float, x: Float64, y: Float64, out: Float64,
 ) -> None:  # fmt: skip
     """Flux and position of sources by Gauss-Newton steps with the local PSF.
@@ -205,7 +195,7 @@ def fit_sources(
     Parameters
     ----------
     image, variance, mask : (ny, nx); pixels with a bit of ``skip`` are left out.
-    coefficients : (n_terms, k, k) of a PsfModel of total degree ``order`` over the image.
+    coefficients, terms : images (n_terms, k, k) of a PsfModel and their factors (n, n_terms) at the sources.
     half : half side of the stamp fitted [pixel], with room for the shift inside the PSF's k.
     max_shift : further from its start [pixel] a source may not move; there its flux alone is fitted at the start.
     model_error : error of the PSF as fraction of the model, added in quadrature to the noise.
@@ -216,7 +206,6 @@ def fit_sources(
     n_terms = coefficients.shape[0]
     side = 2 * half + 1
     wide = side + N_TAPS
-    terms = np.empty(MAX_TERMS)
     totals = np.zeros(n_terms)
     for t in range(n_terms):
         for j in range(k):
@@ -238,16 +227,15 @@ def fit_sources(
         out[i, 5] = FIT_FAILED
         if not (0 <= start_x < nx and 0 <= start_y < ny):
             continue
-        _model_terms(2.0 * start_x / max(nx - 1, 1) - 1.0, 2.0 * start_y / max(ny - 1, 1) - 1.0, order, terms)
         total = 0.0
         for t in range(n_terms):
-            total += terms[t] * totals[t]
+            total += terms[i, t] * totals[t]
         local[:] = zero
         low, high = max(-first, 0), min(wide, k - first)
         for j in range(low, high):
             target = local[j, low:high]
             for t in range(n_terms):
-                w, source = np.float32(terms[t] / total), coefficients[t, first + j, first + low : first + high]
+                w, source = np.float32(terms[i, t] / total), coefficients[t, first + j, first + low : first + high]
                 for c in range(high - low):
                     target[c] += w * source[c]
         is_free = True

@@ -42,6 +42,7 @@ def snr_block(
     variance: Float32,
     mask: MaskArray,
     excluded: int,
+    photon_noise: float,
     x_taps: Float32,
     y_taps: Float32,
     x_square_taps: Float32,
@@ -58,6 +59,8 @@ def snr_block(
     Parameters
     ----------
     image, variance, mask : (ny, nx).    excluded : mask bits of pixels with no weight.
+    photon_noise : variance that a unit of the source's own light added, which a pixel without a source would not
+        have: from 2 to 4 sigma it is taken out by degrees (below, the variance never held it).
     x_taps, y_taps : (rank, 2 h + 1): the PSF is the sum of their outer products.
     x_square_taps, y_square_taps : (rank, 2 h2 + 1), h2 <= h: the same for the PSF squared.
     scratch : at least 2 (rows + 2 h) (columns + 2 h) + 4 (rows + 2 h) columns float32.
@@ -72,6 +75,7 @@ def snr_block(
     partial = scratch[base : base + size]
     signal, norm = scratch[base + size : base + 2 * size], scratch[base + 2 * size : base + 3 * size]
     left, right = max(0, h - x0), min(wide, nx - x0 + h)
+    zero, half, one, own = np.float32(0), np.float32(0.5), np.float32(1), np.float32(photon_noise)
     for j in range(rows):
         y = y0 - h + j
         a, w = data[j * wide : (j + 1) * wide], weight[j * wide : (j + 1) * wide]
@@ -83,7 +87,13 @@ def snr_block(
             bits = mask[y, x0 - h + left : x0 - h + right]
             to_a, to_w = a[left:right], w[left:right]
             for i in range(right - left):
-                inverse = np.float32(0) if bits[i] & excluded else 1 / variances[i]
+                value, v = pixels[i], variances[i]
+                share = half * np.abs(value) / np.sqrt(v) - one
+                share = share if share < one else one
+                share = share if share > zero else zero
+                empty = v - share * own * value
+                v = empty if empty > half * v else half * v
+                inverse = zero if bits[i] & excluded else one / v
                 to_w[i] = inverse
                 to_a[i] = inverse * pixels[i]
     n_out = (y1 - y0) * columns

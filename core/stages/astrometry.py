@@ -1,6 +1,6 @@
 """WCS of the exposure from reference stars."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -9,10 +9,12 @@ from scipy.spatial import cKDTree
 
 from core.contracts.catalogs import Catalog
 from core.contracts.exposure import VisitInfo
+from core.contracts.local_maps import LocalMaps
 from core.contracts.results import Astrometry, MatchedPairs
 from core.contracts.wcs import Wcs, plane_to_sky, sky_to_plane
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
+from core.stages.local_maps import LocalMapsConfig, fit_maps
 from core.stages.pointing import SIP_ORDER, fit_tan_sip, pixel_grid, plane_exponents
 from core.stages.star_motion import positions_at_epoch
 
@@ -47,6 +49,14 @@ class AstrometryConfig:
     max_rms_mas: float = 150.0
     """A worse hold-out residual means a wrong match."""
     n_folds: int = 5
+    color_zero: float = 0.4
+    """Color (g - i) whose positions the WCS gives: what changes on the sky, from supernovae and quasars (0.2) to
+    asteroids (0.7), is bluer than the stars that are fitted, and the atmosphere disperses blue light more."""
+    min_stars_for_color: int = 60
+    color_range: tuple[float, float] = (-0.5, 3.0)
+    is_mapped: bool = True
+    """Map what turbulence displaces on scales below the polynomial's."""
+    maps: LocalMapsConfig = field(default_factory=LocalMapsConfig)
 
 
 _NOT_STARS: Final = np.uint16(Mask.BAD | Mask.SAT | Mask.NODATA | Mask.CR)
@@ -82,7 +92,7 @@ def fit_wcs(
     brightness = _brightness(reference_stars[references], visit_info.band)
     moved = _vote(found, sources["psfFlux"][rows], expected, brightness, shape, reach, config)
     solver = _Solver(predicted, found, (ra[references], dec[references]), _errors(sources[rows], config))
-    solver.reference_errors(reference_stars[references], config, predicted.pixel_scale_arcsec)
+    solver.take_reference(reference_stars[references], visit_info.midpoint_mjd_tai, config)
     for radius in config.match_radii_pix:
         pairs = _match(found, moved, radius)
         if pairs[0].size < config.min_stars:
@@ -93,8 +103,11 @@ def fit_wcs(
     if keep.sum() < config.min_stars or not rms <= config.max_rms_mas:
         raise _failure("the fit does not hold", rows.size, references.size, rms_mas=rms, n_stars=int(keep.sum()))
     final = _match(found, moved, config.match_radii_pix[-1])
+    wcs = solver.wcs(shape)
+    if config.is_mapped:
+        wcs = replace(wcs, maps=solver.maps(pairs[0][keep], pairs[1][keep], shape, config))
     return Astrometry(
-        wcs=solver.wcs(shape),
+        wcs=wcs,
         pairs=MatchedPairs(source_index=rows[final[0]], reference_index=references[final[1]]),
         n_stars=int(keep.sum()),
         rms_mas=rms,
@@ -115,6 +128,15 @@ def _brightness(stars: Catalog, band: str) -> Float64:
     fluxes = np.where(fluxes > 0, fluxes, np.nan)
     first = np.argmax(np.isfinite(fluxes), axis=0)
     return np.asarray(np.nan_to_num(fluxes[first, np.arange(stars.size)]), np.float64)
+
+
+def star_colors(stars: Catalog, color_zero: float, color_range: tuple[float, float]) -> Float64:
+    """(n,) g - i of REFERENCE_STAR rows relative to ``color_zero`` [mag], within the range; 0 where not known."""
+    blue, red = stars["g_flux"].astype(np.float64), stars["i_flux"].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        color = -2.5 * np.log10(blue / red)
+    known = np.isfinite(color) & stars["isStar"]
+    return np.where(known, np.clip(color, *color_range) - color_zero, 0.0)
 
 
 def _errors(sources: Catalog, config: AstrometryConfig) -> Float64:
@@ -189,30 +211,47 @@ class _Solver:
         self._found = found
         self._errors_mas = errors_pix * predicted.pixel_scale_arcsec * 1000.0
         self._reference_mas = np.zeros(sky[0].size)
+        self._color = np.zeros(sky[0].size)
         self._solution: Float64 = np.zeros((1, 2))
+        self._dispersion: Float64 = np.zeros(2)
         self._order = 0
 
-    def reference_errors(self, stars: Catalog, config: AstrometryConfig, scale_arcsec: float) -> None:
-        """Take the catalog's errors; unknown ones are as large as ``_ERROR_UNKNOWN_MAS``."""
+    def take_reference(self, stars: Catalog, mjd_tai: float, config: AstrometryConfig) -> None:
+        """Take the catalog's errors, unknown ones as large as ``_ERROR_UNKNOWN_MAS``, and colors.
+
+        The catalog gives no error of the motions; that of a survey which measured both in a few years is about the
+        position's, a year.
+        """
         error = np.hypot(stars["raErr"], stars["decErr"]).astype(np.float64) / np.sqrt(2)
-        error = np.where(np.isfinite(error), error, _ERROR_UNKNOWN_MAS)
+        years = (mjd_tai - stars["epochMjdTai"].astype(np.float64)) / 365.25
+        error = np.where(np.isfinite(error), error * np.hypot(1.0, years), _ERROR_UNKNOWN_MAS)
         # galaxies and stars without known motion are matched, but do not lead
         loose = ~stars["isStar"] | ~np.isfinite(stars["pmRa"])
-        self._reference_mas = np.hypot(
-            np.where(loose, np.maximum(error, _ERROR_UNKNOWN_MAS), error), config.error_floor_mas
-        )
+        self._reference_mas = np.where(loose, np.maximum(error, _ERROR_UNKNOWN_MAS), error)
+        self._floor_mas = config.error_floor_mas
+        self._color = star_colors(stars, config.color_zero, config.color_range)
 
     def _design(self, position: Float64, order: int) -> Float64:
         u, v = ((position - self._predicted.crpix) / self._scale).T
         return np.stack([u**p * v**q for p, q in plane_exponents(order)], axis=-1)
 
-    def _solve(self, rows: Int64, partners: Int64, order: int) -> Float64:
-        """(n_terms, 2) coefficients [mas], weighted by the errors."""
-        error = np.hypot(self._errors_mas[rows], self._reference_mas[partners])
+    def _error(self, rows: Int64, partners: Int64) -> Float64:
+        """(n,) errors per axis [mas] of matched pairs, turbulence included."""
+        return np.asarray(
+            np.sqrt(self._errors_mas[rows] ** 2 + self._reference_mas[partners] ** 2 + self._floor_mas**2), np.float64
+        )
+
+    def _solve(self, rows: Int64, partners: Int64, order: int, *, with_color: bool = False) -> tuple[Float64, Float64]:
+        """(n_terms, 2) coefficients [mas] and the dispersion (2,) [mas per magnitude], weighted by the errors."""
+        error = self._error(rows, partners)
         design = self._design(self._found[rows], order)
+        if with_color:
+            design = np.column_stack([design, self._color[partners]])
         residual = (self._target[partners] - self._plane[rows]) * 3.6e6
         solution = np.linalg.lstsq(design / error[:, None], residual / error[:, None], rcond=None)[0]
-        return np.asarray(solution, np.float64)
+        if not with_color:
+            return np.asarray(solution, np.float64), np.zeros(2)
+        return np.asarray(solution[:-1], np.float64), np.asarray(solution[-1], np.float64)
 
     def fit(self, rows: Int64, partners: Int64, config: AstrometryConfig) -> tuple[NDArray[np.bool_], int]:
         """Fit with clipping; returns which pairs were kept and the order."""
@@ -222,8 +261,9 @@ class _Solver:
             order = config.max_order
             while order > 1 and keep.sum() < config.stars_per_term * (order + 1) * (order + 2) // 2:
                 order -= 1
-            solution = self._solve(rows[keep], partners[keep], order)
-            self._solution, self._order = solution, order
+            with_color = int(np.count_nonzero(self._color[partners[keep]])) >= config.min_stars_for_color
+            self._solution, self._dispersion = self._solve(rows[keep], partners[keep], order, with_color=with_color)
+            self._order = order
             pull = np.hypot(*self._pulls(rows, partners).T)
             # 1.18 is the median of two axes' length, in sigma
             spread = max(float(np.median(pull[keep])) / 1.1774, 0.5)
@@ -234,10 +274,23 @@ class _Solver:
                 break
         return keep, order
 
-    def _pulls(self, rows: Int64, partners: Int64) -> Float64:
-        error = np.hypot(self._errors_mas[rows], self._reference_mas[partners])
+    def _residual(self, rows: Int64, partners: Int64) -> Float64:
+        """(n, 2) what the fit leaves of matched pairs [mas]."""
         residual = (self._target[partners] - self._plane[rows]) * 3.6e6
-        return np.asarray((residual - self._design(self._found[rows], self._order) @ self._solution) / error[:, None])
+        residual -= self._color[partners, None] * self._dispersion
+        return np.asarray(residual - self._design(self._found[rows], self._order) @ self._solution, np.float64)
+
+    def _pulls(self, rows: Int64, partners: Int64) -> Float64:
+        return self._residual(rows, partners) / self._error(rows, partners)[:, None]
+
+    def maps(self, rows: Int64, partners: Int64, shape: tuple[int, int], config: AstrometryConfig) -> LocalMaps | None:
+        """Turbulence as maps of (x, y) [pixel] that are added to pixels before the WCS."""
+        to_pixel = np.linalg.inv(self._predicted.cd) / 3.6e6
+        shift = self._residual(rows, partners) @ to_pixel.T
+        error = np.hypot(self._errors_mas[rows], self._reference_mas[partners])
+        error = error / (self._predicted.pixel_scale_arcsec * 1000.0)
+        x, y = self._found[rows].T
+        return fit_maps(x, y, shift, np.stack([error, error], axis=-1), shape, config.maps)
 
     def predict(self, expected: Float64) -> Float64:
         """Pixels at which the current fit puts the reference stars, starting from the predicted ones."""
@@ -251,15 +304,17 @@ class _Solver:
 
     def hold_out_mas(self, rows: Int64, partners: Int64, order: int, n_folds: int) -> float:
         """Robust residual per axis [mas] of the better half of the stars, each left out of the fit that predicts it."""
-        error = np.hypot(self._errors_mas[rows], self._reference_mas[partners])
+        error = self._error(rows, partners)
         fold = np.arange(rows.size) % n_folds
         residual = np.full((rows.size, 2), np.nan)
         for k in range(n_folds):
             test, train = fold == k, fold != k
             if train.sum() < (order + 1) * (order + 2) // 2 + 1 or not test.any():
                 return float("nan")
-            solution = self._solve(rows[train], partners[train], order)
+            with_color = bool(self._dispersion.any())
+            solution, dispersion = self._solve(rows[train], partners[train], order, with_color=with_color)
             shift = (self._target[partners[test]] - self._plane[rows[test]]) * 3.6e6
+            shift -= self._color[partners[test], None] * dispersion
             residual[test] = shift - self._design(self._found[rows[test]], order) @ solution
         good = residual[error <= np.median(error)]
         return float(1.4826 * np.median(np.abs(good)))

@@ -4,9 +4,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from core.contracts.psf import polynomial_terms
 from core.kernels.tiles import gather_tiles, ramp_tiles, scatter_tiles
-from core.stages.matching_kernel import KernelField
+from core.stages.kernel_field import KernelField
 from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
@@ -51,16 +50,16 @@ def subtract_convolved(
             y = np.full(n, y0 + (tile - 1) / 2)
             gather_tiles(convolved, y0, first_x, step, tiles)
             result = scipy.fft.rfft2(tiles)
-            result *= _combine(kernel_hat, polynomial_terms(x, y, kernel.shape, kernel.order))
-            for axis, length in ((0, kernel.shape[0]), (1, kernel.shape[1])) if kernel.order > 0 else ():
-                ramp_tiles(tiles, 2.0 / max(length - 1, 1), axis, ramp)
-                slope = _combine(kernel_hat, _term_gradient(x, y, kernel, axis))
+            result *= _combine(kernel_hat, kernel.terms(x, y))
+            for axis in (0, 1) if kernel.order > 0 or kernel.maps is not None else ():
+                ramp_tiles(tiles, 1.0, axis, ramp)
+                slope = _combine(kernel_hat, kernel.slopes(x, y, axis))
                 slope *= scipy.fft.rfft2(ramp)
                 result += slope
             if whitening is not None and whitening_hat is not None:
                 gather_tiles(plain, y0, first_x, step, tiles)
                 np.subtract(scipy.fft.rfft2(tiles), result, out=result)
-                result *= _combine(whitening_hat, polynomial_terms(x, y, whitening.shape, whitening.order))
+                result *= _combine(whitening_hat, whitening.terms(x, y))
                 tiles = scipy.fft.irfft2(result, s=(tile, tile), overwrite_x=True)
             else:
                 matched = scipy.fft.irfft2(result, s=(tile, tile), overwrite_x=True)
@@ -85,18 +84,3 @@ def _combine(transforms: Complex64, terms: Float64) -> Complex64:
     flat = transforms.reshape(transforms.shape[0], -1).view(np.float32)
     combined = terms.astype(np.float32) @ flat
     return combined.view(np.complex64).reshape(-1, *transforms.shape[1:])
-
-
-def _term_gradient(x: Float64, y: Float64, kernel: KernelField, axis: int) -> Float64:
-    """Derivatives of the polynomial terms by the scaled coordinate v (axis 0) or u (axis 1)."""
-    u = 2.0 * x / max(kernel.shape[1] - 1, 1) - 1.0
-    v = 2.0 * y / max(kernel.shape[0] - 1, 1) - 1.0
-    columns = []
-    for n in range(kernel.order + 1):
-        for j in range(n + 1):
-            i = n - j
-            if axis == 0:
-                columns.append(j * u**i * v ** max(j - 1, 0))
-            else:
-                columns.append(i * u ** max(i - 1, 0) * v**j)
-    return np.stack(columns, axis=-1)

@@ -3,14 +3,16 @@
 Reference: Reiss & Lupton 2016, DMTN-021; Zackay, Ofek & Gal-Yam 2016, ApJ 830, 27 for the noise model.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from core.contracts.local_maps import LocalMaps
 from core.contracts.psf import PsfModel, n_terms, polynomial_terms
-from core.stages.matching_kernel import KernelField
+from core.stages.kernel_field import KernelField
 from core.stages.template import fit_psf_polynomial
 
 Float32 = NDArray[np.float32]
@@ -86,24 +88,57 @@ def difference_psf(
 ) -> PsfModel:
     """PSF of the science image after the kernel (where it was convolved) and the whitening.
 
-    The stamp grows by up to six pixels a side per kernel, so that less than 1e-3 of the flux is cut off.
+    The stamp grows by up to six pixels a side per kernel, so that less than 1e-3 of the flux is cut off. The local
+    maps of PSF and kernel stay, to first order: their images are convolved with the other side's at the center.
     """
     fields = [f for f in (kernel, whitening) if f is not None]
     if not fields:
         return psf
+    models: list[PsfModel | KernelField] = [psf, *fields]
     x, y = grid_positions(psf.shape, n_side)
     half = psf.size // 2 + sum(min(f.half_width, 6) for f in fields)
-    stamps = np.empty((x.size, 2 * half + 1, 2 * half + 1), np.float32)
-    full_half = psf.size // 2 + sum(f.half_width for f in fields)
-    size = scipy.fft.next_fast_len(2 * full_half + 1, real=True)
-    for n in range(x.size):
-        product = scipy.fft.rfft2(psf.at(x[n], y[n]).astype(np.float64), s=(size, size))
-        for field in fields:
-            product *= scipy.fft.rfft2(field.at(x[n], y[n]).astype(np.float64), s=(size, size))
-        image = scipy.fft.irfft2(product, s=(size, size))
-        stamp = image[full_half - half : full_half + half + 1, full_half - half : full_half + half + 1]
-        stamps[n] = stamp / stamp.sum()
-    return fit_psf_polynomial(stamps, x, y, psf.shape, psf.order)
+    smooth = [_polynomial_images(model, x, y) for model in models]
+    stamps = np.stack([_cut(_convolved(images), half) for images in zip(*smooth, strict=True)])
+    stamps /= stamps.sum(axis=(1, 2), keepdims=True)
+    base = fit_psf_polynomial(stamps.astype(np.float32), x, y, psf.shape, psf.order)
+    middle = ((psf.shape[1] - 1) / 2, (psf.shape[0] - 1) / 2)
+    centers = [model.at(*middle).astype(np.float64) for model in models]
+    centers = [image / image.sum() for image in centers]
+    images, maps = [base.coefficients], []
+    for number, one in enumerate(models):
+        if one.maps is None:
+            continue
+        others = [image for n, image in enumerate(centers) if n != number]
+        changes = one.coefficients[-one.maps.n_maps :].astype(np.float64) / one.at(*middle).sum()
+        images.append(np.stack([_cut(_convolved([change, *others]), half) for change in changes]).astype(np.float32))
+        maps.append(one.maps)
+    if not maps:
+        return base
+    joined = LocalMaps(values=np.concatenate([m.values for m in maps]), step_pix=maps[0].step_pix)
+    return PsfModel(coefficients=np.concatenate(images), shape=base.shape, order=base.order, maps=joined)
+
+
+def _polynomial_images(model: PsfModel | KernelField, x: Float64, y: Float64) -> Float64:
+    """(n, k, k) images without their local maps."""
+    terms = polynomial_terms(x, y, model.shape, model.order)
+    images = np.tensordot(terms, model.coefficients[: terms.shape[-1]], axes=1)
+    return np.asarray(images, np.float64)
+
+
+def _convolved(images: Sequence[Float64]) -> Float64:
+    """Full convolution of square images of odd sides."""
+    side = sum(image.shape[0] - 1 for image in images) + 1
+    size = scipy.fft.next_fast_len(side, real=True)
+    product = scipy.fft.rfft2(images[0], s=(size, size))
+    for image in images[1:]:
+        product *= scipy.fft.rfft2(image, s=(size, size))
+    return np.asarray(scipy.fft.irfft2(product, s=(size, size))[:side, :side], np.float64)
+
+
+def _cut(image: Float64, half: int) -> Float64:
+    """Central (2 half + 1) pixels square."""
+    c = image.shape[0] // 2
+    return image[c - half : c + half + 1, c - half : c + half + 1]
 
 
 def grid_positions(shape: tuple[int, int], n_side: int) -> tuple[Float64, Float64]:

@@ -11,7 +11,7 @@ from core.contracts.exposure import DifferenceImage, Frame
 from core.contracts.psf import PsfModel
 from core.contracts.results import Detections
 from core.flags import UNCLAIMED, Mask
-from core.kernels.peaks import find_peaks, label_footprints, mark_footprints
+from core.kernels.peaks import find_peaks, label_footprints, mark_footprints, refine_peaks
 from core.kernels.snr_map import snr_block, snr_histogram
 from core.workspace import Workspace
 
@@ -21,6 +21,9 @@ Int32 = NDArray[np.int32]
 
 EXCLUDED: Final = int(UNCLAIMED | Mask.SAT_TEMPLATE)
 """Pixels with no weight in the matched filter."""
+
+MAX_PIXEL_LOSS: Final = 0.07
+"""Most of its S/N that a source between the pixels of the narrowest PSF loses on the map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +56,13 @@ def detect(difference: DifferenceImage, workspace: Workspace, config: DetectConf
     config = config or DetectConfig()
     frame, psf = difference.frame, difference.psf
     fwhm = psf.fwhm_pix()
-    snr = snr_map(frame, psf, workspace, config)
+    snr = snr_map(frame, psf, workspace, config, difference.photon_noise_njy)
     workspace.array("difference.snr_width", (1,), np.float64)[0] = snr_map_width(snr, frame)
-    y, x = _peaks(snr, frame, config)
-    n_beyond = mark_footprints(snr, config.threshold, max(1, round(config.grow_fwhm * fwhm)), frame.mask)
+    y, x, peak = _peaks(snr, frame, config)
+    n_beyond = mark_footprints(
+        snr, config.threshold * (1 - MAX_PIXEL_LOSS), max(1, round(config.grow_fwhm * fwhm)), frame.mask
+    )
     parent, boxes, n_pixels = _footprints(frame, y, x, n_beyond, max(1, round(config.grow_fwhm * fwhm)), workspace)
-    peak = snr[y, x]
     keep = _merge(y, x, peak, parent, config.merge_fwhm * fwhm, config.dipole_fwhm * fwhm)
     y, x, peak, parent = y[keep], x[keep], peak[keep], parent[keep]
     box = boxes[parent]
@@ -69,8 +73,14 @@ def detect(difference: DifferenceImage, workspace: Workspace, config: DetectConf
     )  # fmt: skip
 
 
-def snr_map(frame: Frame, psf: PsfModel, workspace: Workspace, config: DetectConfig) -> Float32:
-    """Matched-filter S/N, (ny, nx) float32, the workspace's ``difference.snr``; the PSF changes every ``block_pix``."""
+def snr_map(
+    frame: Frame, psf: PsfModel, workspace: Workspace, config: DetectConfig, photon_noise_njy: float = 0.0
+) -> Float32:
+    """Matched-filter S/N, (ny, nx) float32, the workspace's ``difference.snr``; the PSF changes every ``block_pix``.
+
+    The noise is that of the pixel without the source that is looked for: a source's own photons
+    (``photon_noise_njy`` of variance for each nJy) neither hide it nor count.
+    """
     ny, nx = frame.shape
     snr: Float32 = workspace.array("difference.snr", (ny, nx))  # type: ignore[assignment]
     half = min(psf.size // 2, max(3, int(np.ceil(config.filter_radius_fwhm * psf.fwhm_pix()))))
@@ -88,7 +98,7 @@ def snr_map(frame: Frame, psf: PsfModel, workspace: Workspace, config: DetectCon
     for n, (y0, x0) in enumerate(corners):
         for y in range(y0, min(y0 + block, ny), rows):
             snr_block(
-                frame.image, frame.variance, frame.mask, EXCLUDED, x_taps[n], y_taps[n], x_square[n], y_square[n],
+                frame.image, frame.variance, frame.mask, EXCLUDED, photon_noise_njy, x_taps[n], y_taps[n], x_square[n], y_square[n],
                 y, min(y + rows, y0 + block, ny), x0, min(x0 + block, nx), scratch, snr,
             )  # fmt: skip
     return snr
@@ -126,10 +136,15 @@ def snr_map_width(snr: Float32, frame: Frame) -> float:
     return float(1.4826 * 4.0 / counts.size * (index + (total / 2 - below) / counts[index]))
 
 
-def _peaks(snr: Float32, frame: Frame, config: DetectConfig) -> tuple[Int32, Int32]:
+def _peaks(snr: Float32, frame: Frame, config: DetectConfig) -> tuple[Int32, Int32, Float32]:
+    """Pixels (y, x) of the peaks whose maximum between the pixels is beyond the threshold, and that maximum."""
     y, x = np.empty(config.max_peaks, np.int32), np.empty(config.max_peaks, np.int32)
-    n = min(find_peaks(snr, frame.mask, EXCLUDED, config.threshold, config.min_good_pixels, y, x), config.max_peaks)
-    return y[:n].copy(), x[:n].copy()
+    least = config.threshold * (1 - MAX_PIXEL_LOSS)
+    n = min(find_peaks(snr, frame.mask, EXCLUDED, least, config.min_good_pixels, y, x), config.max_peaks)
+    peak = np.empty(n, np.float32)
+    refine_peaks(snr, y[:n], x[:n], 1 / (1 - MAX_PIXEL_LOSS), peak)
+    rows = np.flatnonzero(np.abs(peak) >= config.threshold)
+    return y[rows], x[rows], peak[rows]
 
 
 def _footprints(

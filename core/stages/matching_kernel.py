@@ -1,6 +1,6 @@
 """The kernel that matches one image to another: choice of stars, Alard-Lupton fit, the kernel as a field."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from core.contracts.psf import n_terms, polynomial_terms
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
 from core.kernels.kernel_fit import basis_stamp
+from core.stages.kernel_field import KernelField
+from core.stages.kernel_maps import KernelMapsConfig, map_kernel
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -52,32 +54,7 @@ class KernelConfig:
     max_kernel_sum: float = 1.4
     min_reciprocal_condition: float = 1e-10
     max_median_chi2: float = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelField:
-    """A convolution kernel varying as a polynomial over the detector.
-
-    ``coefficients`` is (n_terms, k, k) float32 multiplying :func:`core.contracts.psf.polynomial_terms`.
-    """
-
-    coefficients: Float32
-    shape: tuple[int, int]
-    order: int
-
-    @property
-    def half_width(self) -> int:
-        """(k - 1) / 2 [pixel]."""
-        return int(self.coefficients.shape[1] // 2)
-
-    def at(self, x: float, y: float) -> Float32:
-        """(k, k) kernel at pixel (x, y)."""
-        terms = polynomial_terms(x, y, self.shape, self.order)
-        return np.asarray(np.tensordot(terms, self.coefficients, axes=1), np.float32)
-
-    def sum_center(self) -> float:
-        """Sum of the kernel at the detector's center: the flux scale."""
-        return float(self.at((self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2).sum())
+    local: KernelMapsConfig = field(default_factory=KernelMapsConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +103,8 @@ def fit_kernel(
     kernel = KernelField(coefficients=np.ascontiguousarray(coefficients), shape=target.shape, order=order)
     fit = KernelFit(kernel=kernel, x=x, y=y, chi2=chi2, is_used=is_used, reciprocal_condition=rcond)
     _check(fit, config)
-    return fit
+    local = map_kernel(kernel, target, reference, x[is_used], y[is_used], basis.half_stamp, config.local)
+    return replace(fit, kernel=local)
 
 
 def choose_stars(

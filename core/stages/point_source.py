@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contracts.exposure import Frame
-from core.contracts.psf import PsfModel, polynomial_terms
+from core.contracts.psf import PsfModel
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
 from core.kernels import psf_flux
@@ -58,11 +58,11 @@ class PsfOnFrame:
         return psf_flux.window_half(self.fwhm_pix, self.psf.size)
 
     def terms(self, x: Float64, y: Float64) -> Float64:
-        """(n, n_terms) polynomial terms at the sources; positions off the image take the nearest pixel's."""
+        """(n, n_terms) factors of the PSF's images at the sources; positions off the image take the nearest pixel's."""
         ny, nx = self.psf.shape
         inside_x = np.clip(np.nan_to_num(x), 0, nx - 1)
         inside_y = np.clip(np.nan_to_num(y), 0, ny - 1)
-        return np.ascontiguousarray(polynomial_terms(inside_x, inside_y, self.psf.shape, self.psf.order))
+        return np.ascontiguousarray(self.psf.terms(inside_x, inside_y))
 
     def forced(self, x: Float64, y: Float64) -> PointFits:
         """Fluxes at fixed positions (n,) [pixel]; taken by rows, so that their pixels are found in the cache."""

@@ -1,6 +1,6 @@
 """PSF of the science frame from its stars, and PSF fits of all its sources."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from core.contracts.psf import PsfModel, n_terms, polynomial_terms
 from core.contracts.results import PsfFit
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
-from core.kernels.psf_fit import FIT_FAILED, FIT_OK, centered_stamps, fit_pixels, fit_sources
+from core.kernels.psf_fit import FIT_FAILED, FIT_OK, fit_pixels, fit_sources
+from core.stages.psf_structure import StructureConfig, map_structure, star_stamps
 from core.stages.sources import clump, fwhm_of
 from core.workspace import Workspace
 
@@ -50,6 +51,7 @@ class PsfConfig:
     fit_half_fwhm: float = 1.5
     """Half side of the stamp in which sources are fitted, in units of the seeing."""
     max_shift_pix: float = 1.5
+    structure: StructureConfig = field(default_factory=StructureConfig)
     ignored_planes: Mask = Mask.BAD | Mask.SAT | Mask.NODATA | Mask.CR
 
 
@@ -85,6 +87,8 @@ def fit_psf(frame: Frame, sources: Catalog, workspace: Workspace, config: PsfCon
         if kept.sum() < config.min_stars:
             break
         psf = _fit_model(frame, x[kept], y[kept], fits[kept, 0], fwhm, workspace, config)
+    mapped = (x[kept], y[kept], fits[kept, 0])
+    psf = map_structure(frame, psf, mapped, fwhm, np.uint16(config.ignored_planes), workspace, config.structure)
     measured = _measure_all(frame, psf, sources, fwhm, config)
     measured["isPsfStar"][stars[kept]] = True
     order = np.argsort(-measured["psfFlux"], kind="stable")
@@ -159,10 +163,7 @@ def _fit_model(
     frame: Frame, x: Float64, y: Float64, flux: Float64, fwhm: float, workspace: Workspace, config: PsfConfig
 ) -> PsfModel:
     k = int(np.clip(2 * round(config.size_fwhm * fwhm / 2) + 1, config.min_size_pix, config.max_size_pix))
-    stamps: Float32 = workspace.array("psf.stamps", (config.max_stars, k, k))[: x.size]  # type: ignore[assignment]
-    spread: Float32 = workspace.array("psf.spread", (config.max_stars, k, k))[: x.size]  # type: ignore[assignment]
-    skip = np.uint16(config.ignored_planes)
-    centered_stamps(frame.image, frame.variance, frame.mask, skip, x, y, stamps, spread)
+    stamps, spread = star_stamps(frame, (x, y, flux), k, np.uint16(config.ignored_planes), workspace)
     radius = np.hypot(*np.meshgrid(*(np.arange(k) - k // 2,) * 2))
     ring = (radius > k // 2 - 2) & (radius <= k // 2)
     # what the mesh left of the sky, and the aureole's level there: the PSF ends at zero
@@ -202,7 +203,7 @@ def _fit_positions(
     out = np.empty((x.size, 6))
     skip = np.uint16(config.ignored_planes)
     fit_sources(
-        frame.image, frame.variance, frame.mask, skip, psf.coefficients, psf.order, half, n_iterations,
+        frame.image, frame.variance, frame.mask, skip, psf.coefficients, psf.terms(x, y), half, n_iterations,
         config.max_shift_pix, config.model_error, x, y, out,
     )  # fmt: skip
     return out

@@ -1,6 +1,6 @@
 """Science minus matched template."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ from core.stages.convolve import subtract_convolved
 from core.stages.decorrelate import WhiteningConfig, difference_psf, grid_positions, noise_figures, whitening_kernel
 from core.stages.difference_background import DifferenceBackgroundConfig, subtract_difference_background
 from core.stages.halos import HaloConfig, subtract_halos
-from core.stages.matching_kernel import KernelConfig, KernelField, fit_kernel
+from core.stages.kernel_field import KernelField
+from core.stages.matching_kernel import KernelConfig, fit_kernel
 from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
@@ -43,12 +44,12 @@ class SubtractConfig:
     whitening: WhiteningConfig = field(default_factory=WhiteningConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
     background: DifferenceBackgroundConfig = field(default_factory=DifferenceBackgroundConfig)
-    systematic_fraction: float = 0.01
+    systematic_fraction: float = 0.005
     """This fraction of the template's flux, squared, is added to the variance: no kernel is better than that."""
     halo_fraction: float = 0.1
     """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches."""
     halo_pix: int = 64
-    offset_pix: float = 0.04
+    offset_pix: float = 0.02
     """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
     is added to the variance (Zackay, Ofek & Gal-Yam 2016, section 3.3)."""
     mask_leak: float = 0.1
@@ -75,7 +76,8 @@ def subtract(
     stars : SOURCE rows of the exposure; those fit for the kernel are chosen from them.
     """
     config = config or SubtractConfig()
-    return subtract_frames(exposure.frame, exposure.psf, template.frame, template.psf, stars, workspace, config)
+    difference = subtract_frames(exposure.frame, exposure.psf, template.frame, template.psf, stars, workspace, config)
+    return replace(difference, photon_noise_njy=difference.photon_noise_njy * exposure.photo_calib.njy_per_electron)
 
 
 def subtract_frames(
@@ -136,6 +138,8 @@ def subtract_frames(
         kernel_sum=1 / kernel_sum if is_science_convolved else kernel_sum,
         is_science_convolved=is_science_convolved,
         variance_scale=width**2,
+        # light of a convolved science image is shared among pixels, and so is its noise
+        photon_noise_njy=width**2 * (factor if is_science_convolved else 1.0),
     )
 
 

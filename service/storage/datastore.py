@@ -28,7 +28,9 @@ TEMPLATE_PAD_ARCSEC: Final = 60.0
 REFERENCE_PAD_DEG: Final = 0.02
 REFERENCE_ORDER: Final = 6
 IMAGE_KINDS: Final = ("bias", "dark", "flat", "defects")
-AMPLIFIER_COLUMNS: Final = ("gain", "read_noise", "saturation", "linearity", "crosstalk")
+AMPLIFIER_COLUMNS: Final = ("gain", "read_noise", "saturation", "linearity", "crosstalk", "brighter_fatter")
+OPTIONAL_COLUMNS: Final = ("brighter_fatter",)
+"""Zero for all amplifiers where a table lacks them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ class Datastore:
             patch = fitsio.read(self.root / path, ext=selector)
             return _native(patch, MASK_DTYPE if selector == "MASK" else np.float32)
         array = np.asarray(fitsio.read(self.root / path, ext=1))
+        if selector in OPTIONAL_COLUMNS and selector not in (array.dtype.names or ()):
+            return np.zeros(array.size, np.float32)
         if selector in AMPLIFIER_COLUMNS:
             return _native(array[selector], np.float32)
         if selector == "defects":

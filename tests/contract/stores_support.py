@@ -84,6 +84,7 @@ def make_dataset(root: Path) -> Path:
             ("saturation", "f4"),
             ("linearity", "f4", 3),
             ("crosstalk", "f4", n_amp),
+            ("brighter_fatter", "f4"),
         ],
     )
     table["gain"] = 1.5

@@ -38,6 +38,7 @@ def make_calibrations(detector: Detector, rng: np.random.Generator) -> Calibrati
         saturation=np.full(n, 90_000, np.float32),
         linearity=np.stack([np.full(n, 4e-7), np.full(n, -1e-12)], axis=-1).astype(np.float32),
         crosstalk=crosstalk,
+        brighter_fatter=np.zeros(n, np.float32),
         bias=rng.normal(0, 4, shape).astype(np.float32),
         dark=np.full(shape, 0.2, np.float32),
         flat=(1 + 0.05 * np.sin(np.arange(shape[1]) / 40))[None, :].repeat(shape[0], 0).astype(np.float32),
