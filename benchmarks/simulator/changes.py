@@ -23,7 +23,7 @@ CORE_ARCSEC: Final = 0.1
 NEAR_BRIGHT_ARCSEC: Final = 5.0
 SEPARATION_ARCSEC: Final = 3.0
 """No transient is drawn this near to another, or to a variable: two changes in one PSF are one source to anybody."""
-_BRIGHT_MAG: Final = 18.0
+BRIGHT_MAG: Final = 18.0
 _MAX_DRAWS: Final = 50
 
 
@@ -149,7 +149,7 @@ def _transients(
     inside = _inside(config, camera, detector, sky)
     magnitude = sky["mag"][:, 2]
     hosts = sky[inside & ~sky["is_star"] & (magnitude < 24.0) & (magnitude > 18.5)]
-    stars = sky[inside & sky["is_star"] & (magnitude < _BRIGHT_MAG)]
+    stars = sky[inside & sky["is_star"] & (magnitude < BRIGHT_MAG)]
     ra, dec = np.empty(n), np.empty(n)
     rows = np.arange(n)
     for _ in range(_MAX_DRAWS):

@@ -5,12 +5,15 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Final
 
+from benchmarks.simulator.hard import HARD_BASE, HARD_SKIES
 from benchmarks.simulator.photometry import BANDS
 
+PSF_FAMILIES: Final = ("von_karman", "moffat")
+COSMIC_RAY_MODELS: Final = ("tracks", "muons")
 NEVER_SIMULATED: Final = (
     "charge transfer inefficiency and tree rings",
     "differential refraction, aberration and DCR elongation inside a PSF",
-    "optical ghosts and scattered light beyond the aureole",
+    "scattered light beyond aureole and ghosts",
     "fringing and amplifier glow",
     "template inputs are simulated as calibrated frames: no readout effects but noise and saturation",
 )
@@ -41,7 +44,9 @@ class Effects:
     saturation: bool = True
     bleeds: bool = True
     cosmic_rays: bool = True
-    satellite_streaks: bool = False
+    satellite_streaks: bool = True
+    """On ``streak_fraction`` of the detector-visits."""
+    ghosts: bool = False
     calibration_noise: bool = True
     reference_errors: bool = True
 
@@ -62,6 +67,8 @@ class SimulationConfig:
     ra_deg: float = 36.9
     dec_deg: float = -4.8
     rot_sky_deg: float = 8.0
+    pointing_offset_arcsec: float = 0.0
+    """On top of the usual pointing error of 1-5 arcsec."""
     dither_arcsec: float = 20.0
     dither_rot_deg: float = 0.1
     start_mjd_tai: float = 61364.13
@@ -84,6 +91,12 @@ class SimulationConfig:
     bright_transients: int = 8
     """Transients far above ``snr_range``: they measure the floor of astrometry and the bias of fluxes."""
     movers: int = 8
+    bright_star_mag: float | None = None
+    """A star this bright in every band, on the first detector."""
+    large_galaxy_mag: float | None = None
+    """A galaxy of 3 arcmin in the middle of the first detector."""
+    foreign_reference: bool = False
+    """The reference catalog is of another field: right density, wrong stars."""
     edge_margin_pix: float = 200.0
     """Variables and lasting transients keep this much away from the detector's edge."""
     snr_range: tuple[float, float] = (3.0, 100.0)
@@ -92,6 +105,8 @@ class SimulationConfig:
     template_inputs: int = 5
     template_seeing_arcsec: tuple[float, float] = (0.65, 0.95)
     """Range of the inputs' seeing: good seeing is preferred as in real coadds."""
+    template_coverage: float = 1.0
+    """Fraction of a group of detectors that the template reaches, from the east."""
     template_padding_arcsec: float = 56.0
     template_rotation_deg: float = 4.0
     tract_shape: tuple[int, int] = (81920, 81920)
@@ -103,7 +118,13 @@ class SimulationConfig:
     history_forced: int = 66
     other_objects: int = 150
     """DIAObjects of the past that do not vary now."""
+    psf_family: str = "von_karman"
+    """Or ``moffat``: another family, aureole and spatial structure, for test sets."""
+    cosmic_ray_model: str = "tracks"
+    """Or ``muons``: Landau deposits, scattered electrons and spots, for test sets."""
     cosmic_rays: int = 50
+    streak_fraction: float = 0.0
+    """Of the detector-visits that a satellite crosses."""
     calibration_frames: int = 20
     psf_grid: int = 5
     effects: Effects = field(default_factory=Effects)
@@ -119,29 +140,38 @@ class SimulationConfig:
     def not_simulated(self) -> list[str]:
         """Names of what is missing from the pixels."""
         off = [f.name for f in fields(self.effects) if not getattr(self.effects, f.name)]
+        if self.effects.satellite_streaks and self.streak_fraction == 0:
+            off.append("satellite_streaks")
         return [*off, *NEVER_SIMULATED]
 
     def __post_init__(self) -> None:
         unknown = set(self.bands) - set(BANDS)
         if unknown:
             raise ValueError(f"unknown bands {sorted(unknown)}")
+        if self.psf_family not in PSF_FAMILIES:
+            raise ValueError(f"psf_family {self.psf_family!r} is none of {PSF_FAMILIES}")
+        if self.cosmic_ray_model not in COSMIC_RAY_MODELS:
+            raise ValueError(f"cosmic_ray_model {self.cosmic_ray_model!r} is none of {COSMIC_RAY_MODELS}")
 
 
 def preset(name: str, **changes: object) -> SimulationConfig:
-    """Configuration ``demo``, ``test`` or ``quality`` with fields changed."""
+    """Configuration ``demo``, ``test``, ``quality`` or of a hard sky (``hard-...``) with fields changed."""
     values: dict[str, object] = {"preset": name, **_PRESETS[name], **changes}
     return SimulationConfig(**values)  # type: ignore[arg-type]
 
 
+_QUALITY: Final[dict[str, object]] = {
+    "bands": ("g", "r", "i"),
+    "seeing_arcsec": (0.8, 0.55, 1.1),
+    "variables": 60,
+    "transients": 206,
+    "template_seeing_arcsec": (0.55, 0.75),
+    "streak_fraction": 0.15,
+    "effects": Effects(ghosts=True),
+}
 _PRESETS: Final[dict[str, dict[str, object]]] = {
     "demo": {},
-    "quality": {
-        "bands": ("g", "r", "i"),
-        "seeing_arcsec": (0.8, 0.55, 1.1),
-        "variables": 60,
-        "transients": 206,
-        "template_seeing_arcsec": (0.55, 0.75),
-    },
+    "quality": _QUALITY,
     "test": {
         "camera": "testcam",
         "detectors": (0, 1),
@@ -165,4 +195,5 @@ _PRESETS: Final[dict[str, dict[str, object]]] = {
         "psf_grid": 3,
     },
 }
+_PRESETS.update({f"hard-{sky.name}": {**_QUALITY, **HARD_BASE, **sky.changes} for sky in HARD_SKIES})
 PRESETS: Final = tuple(_PRESETS)

@@ -6,7 +6,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -22,6 +22,7 @@ from benchmarks.simulator.ephemerides import write_ephemerides
 from benchmarks.simulator.events import write_events
 from benchmarks.simulator.exposure import DetectorSky, simulate_exposure
 from benchmarks.simulator.hardware import make_hardware
+from benchmarks.simulator.landmarks import landmark_rows
 from benchmarks.simulator.refcat import make_reference_catalog, write_reference_catalog
 from benchmarks.simulator.skymodel import Rows, draw_region
 from benchmarks.simulator.template import TemplateTruth, make_template, tract_box
@@ -173,7 +174,7 @@ def group_region(config: SimulationConfig, camera: Camera, detectors: tuple[int,
     """Sky that can leave light on the detectors or their template."""
     ra, dec, half = group_extent(config, camera, detectors)
     radius = half * float(np.sqrt(2)) * camera.pixel_scale_arcsec / 3600
-    return draw_region(config, ra, dec, radius + 20.0 / 3600)
+    return np.concatenate([draw_region(config, ra, dec, radius + 20.0 / 3600), landmark_rows(config, camera)])
 
 
 def simulate_group(out: Path, config: SimulationConfig, detectors: tuple[int, ...], tell: Tell) -> GroupDone:
@@ -211,6 +212,9 @@ def _write_shared(out: Path, config: SimulationConfig, camera: Camera, done: lis
 
     visits = make_visits(config, camera)
     rows = np.concatenate([d.rows for d in done])
+    if config.foreign_reference:
+        elsewhere = replace(config, seed=config.seed + 1)
+        rows = np.concatenate([group_region(elsewhere, camera, group) for group in detector_groups(config)])
     _, first = np.unique(rows["id"], return_index=True)
     unique: NDArray[np.void] = rows[first]
     write_reference_catalog(out, make_reference_catalog(config, unique))

@@ -12,16 +12,19 @@ from benchmarks.simulator.changes import Movers, Transients, Variables
 from benchmarks.simulator.config import SimulationConfig
 from benchmarks.simulator.drawing import psf_images
 from benchmarks.simulator.electronics import collect, read_out, saturate
+from benchmarks.simulator.ghosts import paint_ghosts
 from benchmarks.simulator.hardware import Hardware, low_order, vignetting
+from benchmarks.simulator.landmarks import large_galaxy
 from benchmarks.simulator.optics import make_optics
-from benchmarks.simulator.particles import add_cosmic_rays, add_streak
-from benchmarks.simulator.photometry import BANDS, njy_to_mag
+from benchmarks.simulator.particles import add_cosmic_rays
+from benchmarks.simulator.photometry import njy_to_mag
 from benchmarks.simulator.randomness import stream
 from benchmarks.simulator.rawfile import write_raw
 from benchmarks.simulator.scene import Frame, Placed, Points, paint, place_rows, row_color, single_points
 from benchmarks.simulator.skymodel import Rows, positions_at
+from benchmarks.simulator.streaks import draw_streaks, paint_streaks
 from benchmarks.simulator.template import TemplateTruth
-from benchmarks.simulator.truth import TRUTH, write_truth
+from benchmarks.simulator.truth import TRUTH, add_bright_neighbors, static_truth, write_truth
 from benchmarks.simulator.visits import DAY_S, SHUTTER_CROSSING_S, Visit
 from core.camera import Camera, Detector
 
@@ -245,6 +248,10 @@ def simulate_exposure(
     ra, dec = positions_at(sky.rows, visit.midpoint_mjd_tai, proper_motion=config.effects.proper_motion)
     static, kept = place_rows(frame, sky.rows, ra, dec)
     paint(expected, frame, static)
+    if galaxy := large_galaxy(config, camera):
+        galaxy.paint(expected, frame)
+    if config.effects.ghosts:
+        paint_ghosts(expected, frame, static)
     # what the variables were in the template is part of the scene that the changes are measured against
     mean = template_mean(config, sky.variables, visit, template)
     v_ra, v_dec = positions_at(sky.variables.rows, visit.midpoint_mjd_tai, proper_motion=config.effects.proper_motion)
@@ -258,16 +265,19 @@ def simulate_exposure(
     changes = [vary(*about, sky, template), appear(*about, transients, template), move(*about, sky.movers, template)]
     for change in changes:
         paint(expected, frame, change.placed)
-    if config.effects.satellite_streaks:
-        rng = stream(config.seed, "streak", detector.detector, visit.index)
-        add_streak(expected, rng, visit.seeing_arcsec / camera.pixel_scale_arcsec)
+    streaks, profiles = draw_streaks(
+        config, detector.detector, visit.index, detector.shape, visit.seeing_arcsec, camera.pixel_scale_arcsec
+    )
+    paint_streaks(expected, streaks, profiles)
     np.maximum(expected, 0, out=expected)
     expected *= response
     if config.effects.shutter:
         expected *= _shutter_unevenness(detector)
     rng = stream(config.seed, "photons", detector.detector, visit.index)
     charge = collect(expected, hardware, config, rng, visit.exposure_s)
-    hits = add_cosmic_rays(charge, rng, config.cosmic_rays if config.effects.cosmic_rays else 0)
+    hits = add_cosmic_rays(
+        charge, rng, config.cosmic_rays if config.effects.cosmic_rays else 0, config.cosmic_ray_model
+    )
     saturate(charge, detector, hardware, config)
     segments = read_out(charge, detector, hardware, config, rng)
     name = f"{visit.visit}_{detector.detector:03d}.fits"
@@ -279,7 +289,8 @@ def simulate_exposure(
             *(change_truth(change, frame) for change in changes),
         ]
     )
-    _write_truth_file(out / "truth" / name, config, camera, detector, visit, frame, table, hits, template)
+    add_bright_neighbors(table, static, sky.rows[kept], frame)
+    _write_truth_file(out / "truth" / name, config, camera, detector, visit, frame, table, (hits, streaks), template)
     return {"n_static": float(kept.size), "sky": visit.sky_electrons}
 
 
@@ -287,44 +298,6 @@ def _shutter_unevenness(detector: Detector) -> Float32:
     """Effective exposure varies by 0.1 % along x."""
     u = np.linspace(-1, 1, detector.shape[1], dtype=np.float32)
     return np.asarray(1 + np.float32(5e-4) * u, np.float32)[None, :]
-
-
-def static_truth(
-    config: SimulationConfig,
-    frame: Frame,
-    placed: Placed,
-    rows: Rows,
-    at: tuple[Float64, Float64],
-    variance: Float32,
-    template: TemplateTruth | None,
-) -> NDArray[np.void]:
-    """Rows of stars and galaxies. ``snr_true`` of a star is that of the dipole its motion since the template leaves."""
-    keep = placed.inside(frame.shape)
-    table = np.zeros(int(keep.sum()), TRUTH)
-    table["id"] = rows["id"][keep]
-    table["kind"] = np.where(rows["is_star"][keep], b"star", b"galaxy")
-    table["x"], table["y"] = placed.x[keep], placed.y[keep]
-    table["ra"], table["dec"] = at[0][keep], at[1][keep]
-    table["science_flux"] = table["template_flux"] = placed.flux[keep]
-    table["mag"] = rows["mag"][keep, BANDS.index(frame.band)]
-    if template is None:
-        return table
-    past = np.zeros((2, table.size))
-    for epoch, weight in zip(template.epochs, template.weights, strict=True):
-        past += weight * np.stack(positions_at(rows[keep], epoch, proper_motion=config.effects.proper_motion))
-    x0, y0 = frame.to_pixel(past[0], past[1])
-    x1, y1 = frame.to_pixel(table["ra"], table["dec"])
-    table["moved_px"] = np.hypot(x1 - x0, y1 - y0)
-    moved = np.flatnonzero(table["moved_px"] > 0.02)
-    iy = np.clip(np.round(table["y"][moved]).astype(int), 0, variance.shape[0] - 1)
-    ix = np.clip(np.round(table["x"][moved]).astype(int), 0, variance.shape[1] - 1)
-    # S/N of the derivative of a Gaussian PSF: F m / (sqrt(2) s) / (2 s sqrt(pi) noise)
-    s = frame.optics.basis.fwhm_arcsec / frame.optics.scale_arcsec / 2.3548
-    noise = np.sqrt(variance[iy, ix])
-    table["snr_true"][moved] = (
-        table["science_flux"][moved] * table["moved_px"][moved] / (2.8284 * s**2 * 1.7725 * noise)
-    )
-    return table
 
 
 def change_truth(change: Change, frame: Frame) -> NDArray[np.void]:
@@ -352,7 +325,7 @@ def _write_truth_file(
     visit: Visit,
     frame: Frame,
     table: NDArray[np.void],
-    hits: tuple[NDArray[np.int32], NDArray[np.int32]],
+    events: tuple[NDArray[np.void], NDArray[np.void]],
     template: TemplateTruth | None,
 ) -> None:
     ny, nx = detector.shape
@@ -371,7 +344,7 @@ def _write_truth_file(
         "SEED": config.seed, "VISIT": visit.visit, "DETECTOR": detector.detector, "RATRUE": visit.true_ra_deg,
         "DECTRUE": visit.true_dec_deg, "ROTTRUE": visit.true_rot_sky_deg, "AIRMASS": visit.airmass,
         "PSFSUM": float(enclosed.mean()),
-        "CAMERA": camera.name, "DIGEST": config.digest(),
+        "NSTREAK": int(events[1].size), "CAMERA": camera.name, "DIGEST": config.digest(),
     }  # fmt: skip
     header.update({f"NOSIM{i:02d}": text[:60] for i, text in enumerate(config.not_simulated())})
-    write_truth(path, table, hits, (x, y), images, matched, header)
+    write_truth(path, table, events, (x, y), images, matched, header)

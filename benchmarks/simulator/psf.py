@@ -3,11 +3,15 @@
 Von Karman atmosphere, optics with ellipticity and coma, charge diffusion, the pixel's box, and a wide aureole. One
 visit's PSF is a combination of seven oversampled images whose weights vary over the field: three widths (interpolated
 quadratically), two ellipticities, two comas. Outside the core a radial wing goes on to hundreds of pixels.
+
+A second family for test sets, elliptical Moffats of varying beta with an aureole of their own, shows what a pipeline
+owes to the first.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
+from functools import lru_cache, partial
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +31,24 @@ _TAPER: Final = (20.0, 29.0)
 _OUTER_SCALE_M: Final = 25.0
 _OPTICS_FWHM: Final = 0.22
 _DIFFUSION_PIX: Final = 0.38
-_AUREOLE_FRACTION: Final = 0.02
-_AUREOLE_SCALE_PIX: Final = 14.0
-_AUREOLE_SLOPE: Final = 1.25
+BETA: Final = 3.0
+BETA_STEP: Final = 0.5
+"""The Moffat family's beta, and the half-range that its two images for beta span."""
 _ELLIPTICITY: Final = 0.05
 _SKEW: Final = 0.15
+
+
+class _Aureole(NamedTuple):
+    """``fraction`` of the light in ``(1 + (r / scale)**2)**-slope``."""
+
+    fraction: float
+    scale_pix: float
+    slope: float
+
+
+_AUREOLE: Final = _Aureole(0.02, 14.0, 1.25)
+_MOFFAT_AUREOLE: Final = _Aureole(0.03, 30.0, 1.5)
+_NO_AUREOLE: Final = _Aureole(0.0, 14.0, 1.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +108,11 @@ def _fwhm_arcsec(image: Float64, scale: float) -> float:
     return float(2 * position * scale / OVERSAMPLE)
 
 
-def _solve_width(fwhm_arcsec: float, wavelength_nm: float, scale: float) -> float:
-    """Atmospheric width whose delivered image has the FWHM asked for."""
+def _solve_width(fwhm_arcsec: float, scale: float, image: Callable[..., Float64]) -> float:
+    """Width of the atmosphere whose delivered image has the FWHM asked for."""
     width = max(fwhm_arcsec * 0.9, 0.3)
     for _ in range(4):
-        width *= (fwhm_arcsec / _fwhm_arcsec(_image(width, wavelength_nm, scale), scale)) ** 1.15
+        width *= (fwhm_arcsec / _fwhm_arcsec(image(width), scale)) ** 1.15
     return width
 
 
@@ -105,27 +122,58 @@ def _taper(r: Float64) -> Float64:
 
 
 @lru_cache(maxsize=4)
-def make_basis(fwhm_arcsec: float, wavelength_nm: float, scale: float, *, aureole: bool) -> PsfBasis:
-    """Basis of one visit; about 0.2 s, kept for the visit's other detectors."""
-    width = _solve_width(fwhm_arcsec, wavelength_nm, scale)
-    nodes = [_image(width * (1 + WIDTH_STEP * t), wavelength_nm, scale) for t in (-1, 0, 1)]
+def make_basis(
+    fwhm_arcsec: float, wavelength_nm: float, scale: float, *, aureole: bool, family: str = "von_karman"
+) -> PsfBasis:
+    """Basis of one visit; about 0.2 s, kept for the visit's other detectors.
 
-    def slope(step: float, **which: float) -> Float64:
-        plus = _image(width, wavelength_nm, scale, **which)
-        minus = _image(width, wavelength_nm, scale, **{key: -value for key, value in which.items()})
-        return (plus - minus) / (2 * step)
+    The last two of the seven images are the comas of the von Karman family, and the linear and the quadratic change
+    with beta of the Moffat family (:data:`BETA_STEP`).
+    """
+    make = (
+        partial(_moffat, scale=scale)
+        if family == "moffat"
+        else partial(_image, wavelength_nm=wavelength_nm, scale=scale)
+    )
+    width = _solve_width(fwhm_arcsec, scale, make)
+    nodes = [make(width * (1 + WIDTH_STEP * t)) for t in (-1, 0, 1)]
 
-    slopes = [slope(_ELLIPTICITY, e1=_ELLIPTICITY), slope(_ELLIPTICITY, e2=_ELLIPTICITY)]
-    slopes += [slope(_SKEW, c1=_SKEW), slope(_SKEW, c2=_SKEW)]
+    def slope(step: float, name: str) -> Float64:
+        return np.asarray((make(width, **{name: step}) - make(width, **{name: -step})) / (2 * step), np.float64)
 
+    slopes = [slope(_ELLIPTICITY, "e1"), slope(_ELLIPTICITY, "e2")]
+    if family == "moffat":
+        shallow, steep = make(width, beta=BETA - BETA_STEP), make(width, beta=BETA + BETA_STEP)
+        slopes += [(steep - shallow) / 2, (steep + shallow) / 2 - nodes[1]]
+        return _finish(nodes, slopes, _MOFFAT_AUREOLE if aureole else _NO_AUREOLE, fwhm_arcsec)
+    slopes += [slope(_SKEW, "c1"), slope(_SKEW, "c2")]
+    return _finish(nodes, slopes, _AUREOLE if aureole else _NO_AUREOLE, fwhm_arcsec)
+
+
+def _moffat(fwhm: float, scale: float, e1: float = 0.0, e2: float = 0.0, beta: float = BETA) -> Float64:
+    """Oversampled elliptical Moffat image (grid, grid) of unit sum behind diffusion and the pixel's box."""
+    axis = (np.arange(_GRID) - _GRID // 2) * (scale / OVERSAMPLE)
+    x, y = axis[None, :], axis[:, None]
+    alpha = fwhm / (2 * np.sqrt(2 ** (1 / beta) - 1))
+    radius2 = ((1 - e1) * x - e2 * y) ** 2 + ((1 + e1) * y - e2 * x) ** 2
+    image = (1 + radius2 / alpha**2) ** -beta
+    transfer = np.fft.rfft2(np.fft.ifftshift(image / image.sum()))
+    kx, ky = np.fft.rfftfreq(_GRID, scale / OVERSAMPLE)[None, :], np.fft.fftfreq(_GRID, scale / OVERSAMPLE)[:, None]
+    diffusion = -2 * (np.pi * _DIFFUSION_PIX * scale) ** 2
+    transfer *= np.exp(diffusion * (kx**2 + ky**2)) * np.sinc(kx * scale) * np.sinc(ky * scale)
+    return np.asarray(np.fft.fftshift(np.fft.irfft2(transfer, (_GRID, _GRID))), np.float64)
+
+
+def _finish(nodes: list[Float64], slopes: list[Float64], aureole: _Aureole, fwhm_arcsec: float) -> PsfBasis:
+    """Join an aureole, split core from wing, and normalize."""
     axis = (np.arange(_GRID) - _GRID // 2) / OVERSAMPLE
     r_grid = np.hypot(axis[:, None], axis[None, :])
     radii = np.arange(0.0, WING_MAX + WING_STEP, WING_STEP)
-    fraction = _AUREOLE_FRACTION if aureole else 0.0
-    norm = np.pi * _AUREOLE_SCALE_PIX**2 / (_AUREOLE_SLOPE - 1)
+    fraction = aureole.fraction
+    norm = np.pi * aureole.scale_pix**2 / (aureole.slope - 1)
 
     def aureole_at(r: Float64) -> Float64:
-        return fraction / norm * (1 + (r / _AUREOLE_SCALE_PIX) ** 2) ** -_AUREOLE_SLOPE
+        return np.asarray(fraction / norm * (1 + (r / aureole.scale_pix) ** 2) ** -aureole.slope, np.float64)
 
     area = OVERSAMPLE**2
     row = nodes[1][_GRID // 2, _GRID // 2 :] * area

@@ -9,7 +9,7 @@ import fitsio
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.simulator.config import SimulationConfig, preset
+from benchmarks.simulator.config import Effects, SimulationConfig, preset
 from core.camera import Detector, load_camera
 
 Float32 = NDArray[np.float32]
@@ -133,4 +133,5 @@ def check_dataset(out: Path) -> list[Check]:
 def _config(values: dict[str, Any]) -> SimulationConfig:
     """The configuration in dataset.json, as far as the checks need it."""
     keep = {"gaia_stars_deg2", "star_density_factor", "seed"}
-    return preset(values["preset"], **{key: values[key] for key in keep})
+    effects = Effects(**values["effects"])
+    return preset(values["preset"], effects=effects, **{key: values[key] for key in keep})

@@ -13,6 +13,7 @@ from benchmarks.simulator.changes import Variables
 from benchmarks.simulator.config import SimulationConfig
 from benchmarks.simulator.drawing import draw
 from benchmarks.simulator.electronics import spill_columns
+from benchmarks.simulator.landmarks import LargeGalaxy, large_galaxy
 from benchmarks.simulator.randomness import stream
 from benchmarks.simulator.scene import Frame, paint, place_rows
 from benchmarks.simulator.skymodel import Rows, positions_at
@@ -112,7 +113,12 @@ def _nodes(tract: Tract, frame: Frame, box: tuple[int, int, int, int]) -> tuple[
 
 
 def simulate_input(
-    config: SimulationConfig, frame: Frame, visit: TemplateInput, rows: Rows, variables: list[Variables]
+    config: SimulationConfig,
+    frame: Frame,
+    visit: TemplateInput,
+    rows: Rows,
+    variables: list[Variables],
+    galaxy: LargeGalaxy | None = None,
 ) -> tuple[Float32, Float32, NDArray[np.uint8]]:
     """One input visit as a calibrated frame [nJy]: image, variance and saturated pixels."""
     image = np.zeros(frame.shape, np.float32)
@@ -123,6 +129,8 @@ def simulate_input(
             if part is own.rows:
                 placed.flux[:] = own.flux(visit.band, visit.mjd_tai)[kept]
         paint(image, frame, placed)
+    if galaxy:
+        galaxy.paint(image, frame)
     rng = stream(config.seed, "template noise", visit.key, frame.shape[0], frame.shape[1])
     variance = image + np.float32(visit.sky_electrons + _READ_VARIANCE)
     noise = rng.standard_normal(image.shape, np.float32)
@@ -158,9 +166,12 @@ def make_template(
     for visit in inputs:
         frame = input_frame(config, camera, detectors, visit)
         nodes = _nodes(tract, frame, box)
-        coadd.add(*simulate_input(config, frame, visit, rows, variables), nodes, visit.weight)
+        planes = simulate_input(config, frame, visit, rows, variables, large_galaxy(config, camera))
+        coadd.add(*planes, nodes, visit.weight)
         _add_psf(psf_coadd, frame, tract, box, nodes, visit.weight, config.template_psf_size)
         tell_input()
+    if config.template_coverage < 1:
+        _uncover(config, camera, tract, detectors, box, (coadd, psf_coadd))
     coadd.finish()
     cells = _cut_psf(psf_coadd, tract.cell_size, config.template_psf_size)
     epochs = np.array([visit.mjd_tai for visit in inputs])
@@ -176,6 +187,27 @@ def make_template(
         psf_cells=cells,
         first_cell=(box[0] // tract.cell_size, box[2] // tract.cell_size),
     )
+
+
+def _uncover(
+    config: SimulationConfig,
+    camera: Camera,
+    tract: Tract,
+    detectors: tuple[int, ...],
+    box: tuple[int, int, int, int],
+    coadds: tuple[Coadd, Coadd],
+) -> None:
+    """Take away what lies west of a line, so that ``template_coverage`` of the detectors' area keeps its template."""
+    columns = []
+    for detector in detectors:
+        ny, nx = camera.detectors[detector].shape
+        x, y = (g.ravel() for g in np.meshgrid(np.linspace(0, nx, 200), np.linspace(0, ny, 200)))
+        ra, dec = camera.pixel_to_sky(detector, x, y, config.ra_deg, config.dec_deg, config.rot_sky_deg)
+        columns.append(tract.sky_to_pixel(ra, dec)[0])
+    line = int(np.quantile(np.concatenate(columns), config.template_coverage)) - box[2]
+    for coadd in coadds:
+        for plane in (coadd.image, coadd.variance, coadd.weight, coadd.saturated):
+            plane[:, line:] = 0
 
 
 def _cell_centers(shape: tuple[int, int], cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

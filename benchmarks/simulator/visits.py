@@ -86,7 +86,8 @@ def make_visits(config: SimulationConfig, camera: Camera) -> list[Visit]:
         dec = config.dec_deg + rng.uniform(-1, 1) * config.dither_arcsec / 3600
         rot = config.rot_sky_deg + rng.uniform(-1, 1) * config.dither_rot_deg
         wrong = 1.0 if config.effects.pointing_error else 0.0
-        radius, angle = 5.0 * wrong * np.sqrt(rng.uniform(0.04, 1)), rng.uniform(0, 2 * np.pi)
+        radius = 5.0 * wrong * np.sqrt(rng.uniform(0.04, 1)) + config.pointing_offset_arcsec
+        angle = rng.uniform(0, 2 * np.pi)
         airmass, zenith_angle = altitude(camera, start, config.ra_deg, config.dec_deg)
         extinction = rng.uniform(0.0, 0.05)
         visits.append(
