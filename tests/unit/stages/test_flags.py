@@ -49,7 +49,7 @@ def test_cosmic_rays_are_seen_through() -> None:
     assert not cuts.is_kept.any()
 
 
-@pytest.mark.parametrize("bit", [Mask.BAD, Mask.SAT, Mask.NODATA, Mask.CR, Mask.EDGE, Mask.STREAK])
+@pytest.mark.parametrize("bit", [Mask.NODATA, Mask.CR, Mask.EDGE, Mask.STREAK])
 def test_masked_centers_are_cut(bit: Mask) -> None:
     scene = Scene()
     scene.add_point(100.0, 100.0, scene.flux_of_snr(50))
@@ -59,6 +59,17 @@ def test_masked_centers_are_cut(bit: Mask) -> None:
     assert cuts.reason.tolist() == [CutReason.CENTER_MASKED, CutReason.KEPT]
     assert cuts.counts["center_masked"] == 1
     assert cuts.counts["kept"] == 1
+
+
+@pytest.mark.parametrize("bit", [Mask.BAD, Mask.SAT, Mask.SAT_TEMPLATE, Mask.INTERPOLATED])
+def test_a_bad_pixel_cuts_at_the_center_and_not_beside_it(bit: Mask) -> None:
+    scene = Scene()
+    scene.add_point(100.0, 100.0, scene.flux_of_snr(50))
+    scene.add_point(180.0, 180.0, scene.flux_of_snr(50))
+    scene.mask[100, 100] = bit
+    scene.mask[180, 181] = bit
+    cuts = cut(run(scene, [100.0, 180.0], [100.0, 180.0], [50.0, 50.0]))
+    assert cuts.reason.tolist() == [CutReason.CENTER_MASKED, CutReason.KEPT]
 
 
 def test_fast_trails_are_cut_and_slow_ones_kept() -> None:

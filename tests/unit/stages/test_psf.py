@@ -128,8 +128,8 @@ def test_fit_sources_recovers_a_shifted_model_exactly() -> None:
     y = np.array([t[1] for t in truth]) + rng.uniform(-0.4, 0.4, 3)
     out = np.empty((3, 6))
     mask = np.zeros(frame.shape, np.uint16)
-    variance = np.ones_like(frame)
-    fit_sources(frame, variance, mask, np.uint16(Mask.BAD), coefficients, 0, 6, 8, 2.0, 0.0, x, y, out)
+    variance, terms = np.ones_like(frame), np.ones((3, 1))
+    fit_sources(frame, variance, mask, np.uint16(Mask.BAD), coefficients, terms, 6, 8, 2.0, 0.0, x, y, out)
     np.testing.assert_allclose(x, [t[0] for t in truth], atol=2e-3)
     np.testing.assert_allclose(y, [t[1] for t in truth], atol=2e-3)
     np.testing.assert_allclose(out[:, 0], [t[2] for t in truth], rtol=2e-3)
@@ -143,6 +143,6 @@ def test_a_source_outside_or_all_masked_fails_alone() -> None:
     mask = np.zeros(frame.shape, np.uint16)
     mask[:40, :40] = Mask.BAD
     x, y, out = np.array([-5.0, 20.0, 50.0]), np.array([10.0, 20.0, 50.0]), np.empty((3, 6))
-    fit_sources(frame, frame**2 + 1, mask, np.uint16(Mask.BAD), coefficients, 0, 6, 2, 1.5, 0.0, x, y, out)
+    fit_sources(frame, frame**2 + 1, mask, np.uint16(Mask.BAD), coefficients, np.ones((3, 1)), 6, 2, 1.5, 0.0, x, y, out)
     assert (out[:2, 5] == FIT_FAILED).all()
     assert np.isfinite(out[2, :2]).all()
