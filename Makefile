@@ -62,3 +62,7 @@ bench-peers: kernels  ## the classic tools on one frame beside our pipeline: CPU
 .PHONY: bench-choices
 bench-choices: kernels  ## cost and quality of each choice of the pipeline (REPORT=FILE DATASET=FOLDER CHOICES=a,b)
 	@$(BIN)/sub60 bench-choices --folder $(VAR)/choices $(if $(DATASET),--dataset $(DATASET)) $(if $(CHOICES),--choices $(CHOICES)) $(if $(REPORT),--report $(REPORT))
+
+.PHONY: bench-quality
+bench-quality: kernels  ## every figure of quality beside its bar, seeds from the commit (REPORT=FILE SEED=n DATASET=FOLDER)
+	@$(BIN)/sub60 bench-quality --folder $(VAR)/quality $(if $(SEED),--seed $(SEED)) $(if $(DATASET),--dataset $(DATASET)) $(if $(REPORT),--report $(REPORT))

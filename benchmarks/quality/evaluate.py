@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.background import sky_pulls, snr_map_sd, zero_point_error
+from benchmarks.quality.cosmic_rays import CosmicRayCounts, count_cosmic_rays, is_center_lost
 from benchmarks.quality.false_positives import causes, is_false
 from benchmarks.quality.matching import match_one_to_one, offsets_mas
 from benchmarks.quality.photometry import forced_flux
@@ -27,7 +28,7 @@ class Injections:
 
     ``snr`` is SNR_true; ``is_found`` matched by a DIASource; ``east_mas, north_mas`` found minus true position and
     ``ratio`` measured over true flux, NaN where not found; ``bound_mas`` the Cramér-Rao bound per axis; ``pull`` of the
-    flux forced at the true position.
+    flux forced at the true position; ``is_hosted`` on a galaxy; ``is_center_lost`` to a cosmic ray that is none.
     """
 
     snr: Float64
@@ -38,6 +39,8 @@ class Injections:
     bound_mas: Float64
     ratio: Float64
     pull: Float64
+    is_hosted: Bool
+    is_center_lost: Bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,7 @@ class DetectorQuality:
     zero_point_error_mag: float
     sky_pull: Float64
     snr_map_sd: float
+    cosmic_rays: CosmicRayCounts
 
 
 def evaluate(products: Products, truth: Truth, seed: int = 1) -> DetectorQuality:
@@ -82,6 +86,7 @@ def evaluate(products: Products, truth: Truth, seed: int = 1) -> DetectorQuality
         zero_point_error_mag=zero_point_error(products, truth),
         sky_pull=sky_pulls(products, truth, seed),
         snr_map_sd=snr_map_sd(products, truth),
+        cosmic_rays=count_cosmic_rays(products, truth, false),
     )
 
 
@@ -118,4 +123,6 @@ def measure_injections(products: Products, truth: Truth, claimed: Bool, chosen: 
         bound_mas=centroid_bound_pix(truth.mean_psf(), snr) * products.pixel_scale_arcsec * 1000,
         ratio=ratio,
         pull=(flux - rows["flux"]) / error,
+        is_hosted=rows["hosted"].astype(bool),
+        is_center_lost=is_center_lost(products, truth, rows["x"], rows["y"]),
     )

@@ -33,6 +33,12 @@ class Rerun:
     quality: DetectorQuality | None
     dia_source_ids: NDArray[np.int64]
 
+    @classmethod
+    def without(cls, visit: int, detector: int, outcome: str) -> "Rerun":
+        """Of a detector-visit that gave no difference."""
+        none = np.zeros(0, np.int64)
+        return cls(visit=visit, detector=detector, outcome=outcome, quality=None, dia_source_ids=none)
+
 
 def evaluate_dataset(dataset: Path, events: Sequence[dict[str, Any]], n_processes: int = 2) -> Iterator[Rerun]:
     """Rerun the readout events' raws, a detector after the other; results come as they are made."""
@@ -115,8 +121,7 @@ def _rerun(opened: Opened, event: dict[str, Any]) -> Rerun:
     try:
         first = opened.measure(raw, bundle)
     except UnusableDataError as error:
-        none = np.zeros(0, np.int64)
-        return Rerun(visit=visit, detector=detector, outcome=error.outcome.value, quality=None, dia_source_ids=none)
+        return Rerun.without(visit, detector, error.outcome.value)
     return compare(opened.dataset, first, visit, detector)
 
 
@@ -124,8 +129,7 @@ def compare(dataset: Path, first: Any, visit: int, detector: int) -> Rerun:
     """Hold a first half against the truth of its detector-visit."""
     done = first.subtraction
     if done is None:
-        none = np.zeros(0, np.int64)
-        return Rerun(visit=visit, detector=detector, outcome=first.outcome.value, quality=None, dia_source_ids=none)
+        return Rerun.without(visit, detector, first.outcome.value)
     products = Products(
         visit=visit,
         detector=detector,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.completeness import by_bin, fraction, snr50
+from benchmarks.quality.cosmic_rays import STAR_SNR
 from benchmarks.quality.evaluate import DetectorQuality, Injections
 from benchmarks.quality.photometry import robust_sd
 
@@ -39,6 +40,7 @@ def summarize(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
         "pull": _pull(injections),
         "sky_pull": _moments(np.concatenate([part.sky_pull for part in parts])),
         "snr_map_sd": float(np.median([part.snr_map_sd for part in parts])),
+        "cosmic_rays": _cosmic_rays(parts),
         "detectors": [_row(part) for part in parts],
     }
     return {name: without_nan(value) for name, value in summary.items()}
@@ -52,9 +54,11 @@ def _pool(parts: Sequence[Injections]) -> Injections:
 def _false_positives(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
     """Means per detector-visit."""
     n = len(parts)
+    total, noise = (sum(values) / n for values in zip(*((p.n_false, p.noise_expected) for p in parts), strict=True))
     return {
-        "total": sum(part.n_false for part in parts) / n,
-        "noise_expected": sum(part.noise_expected for part in parts) / n,
+        "total": total,
+        "noise_expected": noise,
+        "excess": total - noise,
         "snr6": sum(part.n_false_snr6 for part in parts) / n,
         "by_cause": {name: sum(part.causes[name] for part in parts) / n for name in parts[0].causes},
     }
@@ -120,7 +124,43 @@ def _excess(sources: Injections, rows: NDArray[np.bool_]) -> float | None:
 
 def _pull(injections: Injections) -> dict[str, Any]:
     rows = injections.is_claimed & (injections.snr >= 5) & (injections.snr <= 50) & np.isfinite(injections.pull)
-    return _moments(injections.pull[rows])
+    hosted = injections.is_hosted
+    return {
+        **_moments(injections.pull[rows]),
+        "hostless": _moments(injections.pull[rows & ~hosted]),
+        "hosted": _moments(injections.pull[rows & hosted]),
+    }
+
+
+def _cosmic_rays(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
+    """Particles over 5 sigma without a DIASource; bright stars and injections whose center the search masked."""
+    counts = [part.cosmic_rays for part in parts]
+    events, left = sum(count.n_events for count in counts), sum(count.n_left for count in counts)
+    return {
+        "events": events,
+        "removed": 1 - left / events if events else None,
+        "centers": _centers(parts)[0],
+        "centers_lost": _centers(parts)[1],
+        "centers_lost_sharpest": _centers(_sharpest(parts))[1],
+        "sharpest_arcsec": min(part.fwhm_arcsec for part in parts),
+    }
+
+
+def _sharpest(parts: Sequence[DetectorQuality]) -> list[DetectorQuality]:
+    """Detector-visits within a tenth of the best seeing."""
+    best = min(part.fwhm_arcsec for part in parts)
+    return [part for part in parts if part.fwhm_arcsec <= 1.1 * best]
+
+
+def _centers(parts: Sequence[DetectorQuality]) -> tuple[int, float | None]:
+    """Stars and injections of S/N over 20, and the fraction that lost the center."""
+    n, lost = 0, 0
+    for part in parts:
+        rows = part.injections.is_claimed | part.injections.is_center_lost
+        rows &= part.injections.snr > STAR_SNR
+        n += part.cosmic_rays.n_stars + int(rows.sum())
+        lost += part.cosmic_rays.n_stars_lost + int(part.injections.is_center_lost[rows].sum())
+    return n, lost / n if n else None
 
 
 def _moments(pulls: Float64) -> dict[str, Any]:

@@ -17,6 +17,7 @@ INJECTED_KINDS: Final = ("injection", "transient")
 CHANGED_KINDS: Final = (*INJECTED_KINDS, "variable", "mover")
 MIN_CHANGE_SNR: Final = 2.0
 MIN_MOVED_PIX: Final = 0.05
+_NO_HITS: Final = [("y", "<i4"), ("x", "<i4"), ("event", "<i4"), ("electrons", "<f4")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Truth:
     rows : (n,) the TRUTH table; positions in pixel and ICRS degrees at the visit's epoch, fluxes nJy.
     kind : (n,) the rows' kinds as text.
     cosmic_rays : (m, 2) pixels (y, x) hit.
+    event, electrons : (m,) the particle that hit, and its charge there.
     psf, psf_x, psf_y : (p, k, k) true PSF of unit sum at (p,) places [pixel].
     njy_per_electron, fwhm_arcsec : true scale and seeing.
     """
@@ -35,6 +37,8 @@ class Truth:
     rows: Table
     kind: NDArray[np.str_]
     cosmic_rays: NDArray[np.int64]
+    event: NDArray[np.int64]
+    electrons: Float64
     psf: Float64
     psf_x: Float64
     psf_y: Float64
@@ -67,13 +71,15 @@ def read_truth(path: Path) -> Truth:
     with fitsio.FITS(str(path)) as fits:
         header = fits[0].read_header()
         rows = fits["TRUTH"].read()
-        hits = fits["CR"].read() if fits["CR"].get_nrows() else np.zeros(0, [("y", "<i4"), ("x", "<i4")])
+        hits = fits["CR"].read() if fits["CR"].get_nrows() else np.zeros(0, _NO_HITS)
         psf = fits["PSF"].read().astype(np.float64)
         places = fits["PSFPOS"].read()
     return Truth(
         rows=rows,
         kind=np.char.strip(rows["kind"].astype(str)),
         cosmic_rays=np.stack([hits["y"], hits["x"]], axis=-1).astype(np.int64),
+        event=hits["event"].astype(np.int64),
+        electrons=hits["electrons"].astype(np.float64),
         psf=psf,
         psf_x=places["x"].astype(np.float64),
         psf_y=places["y"].astype(np.float64),

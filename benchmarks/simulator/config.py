@@ -162,7 +162,8 @@ def preset(name: str, **changes: object) -> SimulationConfig:
 
 _QUALITY: Final[dict[str, object]] = {
     "bands": ("g", "r", "i"),
-    "seeing_arcsec": (0.8, 0.55, 1.1),
+    # each band meets each seeing
+    "seeing_arcsec": (0.8, 0.55, 1.1, 0.55, 1.1, 0.8, 1.1, 0.8, 0.55),
     "variables": 60,
     "transients": 206,
     "template_seeing_arcsec": (0.55, 0.75),

@@ -54,6 +54,8 @@ def make_truth(
         rows=rows,
         kind=np.full(x.size, kind),
         cosmic_rays=np.zeros((0, 2), np.int64),
+        event=np.zeros(0, np.int64),
+        electrons=np.zeros(0),
         psf=psf,
         psf_x=np.zeros(1),
         psf_y=np.zeros(1),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.choice_figures import FIGURES, Difference, Run, differences, figures, references, resampled, speeds
 from benchmarks.choices import CHOICES, DEFAULT, Choice, section
 from benchmarks.choices_table import COLUMNS, markdown
+from benchmarks.quality.cosmic_rays import CosmicRayCounts
 from benchmarks.quality.evaluate import DetectorQuality, Injections
 from core.config import PipelineConfig
 from core.overrides import changed_fields, with_changes
@@ -30,6 +31,8 @@ def injections(rng: np.random.Generator, found: NDArray[np.bool_] | None = None)
         bound_mas=600 / snr,
         ratio=np.ones(N),
         pull=rng.normal(0, 1, N),
+        is_hosted=np.arange(N) % 2 == 0,
+        is_center_lost=np.zeros(N, bool),
     )
 
 
@@ -39,6 +42,7 @@ def quality(seed: int, n_false: int = 6, snr_map_sd: float = 1.0) -> DetectorQua
         visit=seed, detector=0, band="r", fwhm_arcsec=0.8, injections=injections(rng), variables=injections(rng),
         claimed_fraction=0.95, n_dia_sources=100, n_false=n_false, n_false_snr6=1, noise_expected=6.0,
         causes={"other": n_false}, zero_point_error_mag=0.0, sky_pull=rng.normal(0, 1, 50), snr_map_sd=snr_map_sd,
+        cosmic_rays=CosmicRayCounts(n_events=20, n_left=1, n_stars=100, n_stars_lost=0),
     )  # fmt: skip
 
 

@@ -143,6 +143,8 @@ def test_a_source_outside_or_all_masked_fails_alone() -> None:
     mask = np.zeros(frame.shape, np.uint16)
     mask[:40, :40] = Mask.BAD
     x, y, out = np.array([-5.0, 20.0, 50.0]), np.array([10.0, 20.0, 50.0]), np.empty((3, 6))
-    fit_sources(frame, frame**2 + 1, mask, np.uint16(Mask.BAD), coefficients, np.ones((3, 1)), 6, 2, 1.5, 0.0, x, y, out)
+    fit_sources(
+        frame, frame**2 + 1, mask, np.uint16(Mask.BAD), coefficients, np.ones((3, 1)), 6, 2, 1.5, 0.0, x, y, out
+    )
     assert (out[:2, 5] == FIT_FAILED).all()
     assert np.isfinite(out[2, :2]).all()
