@@ -15,6 +15,7 @@ from core.stages.photometry import PhotometryConfig
 from core.stages.psf import PsfConfig
 from core.stages.sky_sources import SkyConfig
 from core.stages.sources import SourcesConfig
+from core.stages.streaks import StreakConfig
 from core.stages.subtract import SubtractConfig
 from core.stages.template import TemplateConfig
 
@@ -40,6 +41,7 @@ class PipelineConfig:
     photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
     template: TemplateConfig = field(default_factory=TemplateConfig)
     subtract: SubtractConfig = field(default_factory=SubtractConfig)
+    streaks: StreakConfig = field(default_factory=StreakConfig)
     detect: DetectConfig = field(default_factory=DetectConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     flag_cuts: FlagCutConfig = field(default_factory=FlagCutConfig)

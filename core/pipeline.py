@@ -37,6 +37,7 @@ from core.stages.psf import fit_psf
 from core.stages.sky_sources import check_sky
 from core.stages.solar_system import describe
 from core.stages.sources import detect_sources, measure_seeing
+from core.stages.streaks import mask_streaks
 from core.stages.subtract import subtract
 from core.stages.template import warp_template
 from core.stopwatch import Clock, Stopwatch
@@ -182,8 +183,8 @@ class Pipeline:
             astrometry = fit_wcs(fit.sources, bundle.reference_stars, predicted, info, frame.shape, config.astrometry)
         with watch.stage("photometry"):
             exposure = self._photometered(frame, fit, astrometry, bundle.reference_stars, info)
-        scale = exposure.photo_calib.njy_per_electron
         sources = fit.sources.copy()
+        scale = exposure.photo_calib.njy_per_electron_at(sources["x"], sources["y"], frame.shape)
         for name in ("psfFlux", "psfFluxErr", "apFlux", "apFluxErr", "peak"):
             sources[name] *= scale
         summary = {
@@ -203,7 +204,9 @@ class Pipeline:
     def _photometered(
         self, frame: Frame, fit: PsfFit, astrometry: Astrometry, reference_stars: Catalog, info: VisitInfo
     ) -> Exposure:
-        photo_calib = fit_zero_point(fit.sources, reference_stars, astrometry.pairs, info.band, self.config.photometry)
+        photo_calib = fit_zero_point(
+            fit.sources, reference_stars, astrometry.pairs, info.band, frame.shape, self.config.photometry
+        )
         apply_zero_point(frame, photo_calib)
         return Exposure(frame=frame, psf=fit.psf, wcs=astrometry.wcs, photo_calib=photo_calib, visit_info=info)
 
@@ -234,6 +237,8 @@ class Pipeline:
         info = exposure.visit_info
         with watch.stage("subtract"):
             difference = subtract(exposure, warped, first.sources, workspace, config.subtract)
+        with watch.stage("streaks"):
+            n_streaks = mask_streaks(difference.frame, workspace, config.streaks)
         with watch.stage("detect"):
             detections = detect(difference, workspace, config.detect)
         with watch.stage("measure"):
@@ -271,7 +276,7 @@ class Pipeline:
                 ephemerides=bundle.ephemerides,
             ),
             counts=counts,
-            summary=first.summary | _difference_summary(difference, warped, sky),
+            summary=first.summary | _difference_summary(difference, warped, sky) | {"n_streaks": float(n_streaks)},
         )
 
 

@@ -1,17 +1,21 @@
 """Pixels: raw segments, frames, calibrated exposures, templates and differences."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from core.contracts.checks import check_array
-from core.contracts.psf import PsfModel
+from core.contracts.psf import PsfModel, polynomial_terms
 from core.contracts.wcs import Wcs
 from core.flags import MASK_DTYPE
 
 Float32 = NDArray[np.float32]
 MaskArray = NDArray[np.uint16]
+
+ILLUMINATION_ORDER: Final = 2
+"""Of the polynomial that follows what the flat left of the response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +80,25 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoCalib:
-    """nJy per electron for PSF fluxes (aperture correction included), its relative error, and the AB zero point."""
+    """nJy per electron for PSF fluxes (aperture correction included), its relative error, and the AB zero point.
+
+    ``illumination`` is what the flat left of the response [mag], to be added to the zero point: coefficients of a
+    polynomial in the pixel scaled to [-1, 1] (:func:`core.contracts.psf.polynomial_terms`), of zero mean over the
+    detector; empty where too few stars tell.
+    """
 
     njy_per_electron: float
     relative_error: float
     n_stars: int
     scatter_mag: float
+    illumination: tuple[float, ...] = ()
+
+    def njy_per_electron_at(self, x: ArrayLike, y: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Scale at pixels of a detector of (ny, nx) pixels."""
+        if not self.illumination:
+            return np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), self.njy_per_electron)
+        terms = polynomial_terms(x, y, shape, ILLUMINATION_ORDER)
+        return np.asarray(self.njy_per_electron * 10 ** (-0.4 * (terms @ np.array(self.illumination))), np.float64)
 
     @property
     def zero_point_mag(self) -> float:

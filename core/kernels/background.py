@@ -114,7 +114,9 @@ def mesh_statistics(
 
 
 @fast_kernel
-def subtract_mesh(image: Float32, variance: Float32, mask: UInt16, mesh: Float32, sigma: float) -> None:
+def subtract_mesh(
+    image: Float32, variance: Float32, mask: UInt16, mesh: Float32, sigma: float, photon_noise: float
+) -> None:
     """Subtract the bicubic (Catmull-Rom) interpolation of ``mesh`` and let the variance follow the expected sky.
 
     A pixel's own noise in its Poisson variance would give low pixels more weight; up to 2 sigma above the sky the
@@ -122,15 +124,16 @@ def subtract_mesh(image: Float32, variance: Float32, mask: UInt16, mesh: Float32
 
     Parameters
     ----------
-    image, variance, mask : (ny, nx), image [e-] and variance [e-**2] in place; image 0 where NODATA.
+    image, variance, mask : (ny, nx), image and variance in place; image 0 where NODATA.
     mesh : (n_cy + 4, n_cx + 4) values at the cells' centers with two more cells on each side.
+    sigma : noise of a pixel of sky.    photon_noise : variance of a unit of the image, 1 for electrons.
     """
     ny, nx = image.shape
     n_cy, n_cx = mesh.shape[0] - 4, mesh.shape[1] - 4
     line = np.empty(mesh.shape[1], np.float32)
     zero, one, two, half = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(0.5)
     step = np.float32(n_cx / nx)
-    per_sigma = np.float32(0.5 / sigma)
+    per_sigma, per_unit = np.float32(0.5 / sigma), np.float32(photon_noise)
     for y in range(ny):
         position = (y + 0.5) * n_cy / ny - 0.5
         iy = int(np.floor(position))
@@ -157,7 +160,7 @@ def subtract_mesh(image: Float32, variance: Float32, mask: UInt16, mesh: Float32
                 own = own if own < one else one
                 own = own if own > zero else zero
                 v = spreads[i]
-                sky = v - own * value
+                sky = v - own * per_unit * value
                 least = half * v
                 spreads[i] = sky if sky > least else least
                 values[i] = zero if bits[i] & _NODATA else value

@@ -16,6 +16,7 @@ MaskArray = NDArray[np.uint16]
 _NODATA: Final = int(Mask.NODATA)
 _EDGE: Final = int(Mask.EDGE)
 _SAT: Final = int(Mask.SAT)
+_SCRATCH: Final = np.uint16(1 << 15)
 _SAT_TEMPLATE: Final = int(Mask.SAT_TEMPLATE)
 _DETECTED: Final = int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
 _NOT_SKY: Final = 0xFFFF & ~int(Mask.HIGH_VARIANCE | Mask.INJECTED | Mask.INJECTED_TEMPLATE | Mask.SUSPECT)
@@ -159,6 +160,27 @@ def close_frame(difference: Float32, variance: Float32, mask: MaskArray, edge: i
                 mask[y, x] |= _NODATA
                 difference[y, x] = 0
                 variance[y, x] = 1
+
+
+@kernel
+def grow_saturated(mask: MaskArray, radius: int) -> None:
+    """Set SAT within a disk of ``radius`` of every pixel with SAT, in place; the mask's highest bit is scratch."""
+    ny, nx = mask.shape
+    for y in range(ny):
+        for x in range(nx):
+            if mask[y, x] & _SAT == 0:
+                continue
+            is_inside = 0 < y < ny - 1 and 0 < x < nx - 1
+            if is_inside and mask[y - 1, x] & mask[y + 1, x] & mask[y, x - 1] & mask[y, x + 1] & _SAT:
+                continue
+            for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
+                for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
+                    if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
+                        mask[j, i] |= _SCRATCH
+    for y in range(ny):
+        for x in range(nx):
+            if mask[y, x] & _SCRATCH:
+                mask[y, x] = (mask[y, x] | _SAT) & ~_SCRATCH
 
 
 @kernel

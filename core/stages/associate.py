@@ -34,12 +34,11 @@ class AssociateConfig:
         "centroid_flag",
         "pixelFlags_crCenter",
         "pixelFlags_nodataCenter",
-        "pixelFlags_interpolatedCenter",
         "pixelFlags_saturatedCenter",
         "pixelFlags_streakCenter",
         "glint_trail",
     )
-    """A source with any of these set makes no new object."""
+    """A source with any of these set makes no new object; of interpolated centers the flag cuts judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

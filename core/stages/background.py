@@ -28,12 +28,14 @@ class BackgroundConfig:
     row_step: int = 2
     """Every such row goes into the statistics."""
     ignored_planes: Mask = Mask.BAD | Mask.SAT | Mask.NODATA | Mask.CR
+    photon_noise: float = 1.0
+    """Variance that the frame holds for each unit of a pixel's value: 1 for electrons, 0 where it holds none."""
 
 
 def subtract_background(frame: Frame, workspace: Workspace, config: BackgroundConfig) -> Background:
     """Subtract the sky from ``frame.image`` in place; the variance becomes that of the expected sky under noise.
 
-    Works in any unit. About 0.07 s CPU for a full detector.
+    Electrons, or any unit with its ``photon_noise``. About 0.07 s CPU for a full detector.
 
     Raises ``UnusableDataError`` (bad_raw) where no cell has enough usable pixels.
     """
@@ -53,7 +55,9 @@ def subtract_background(frame: Frame, workspace: Workspace, config: BackgroundCo
     if config.filter_cells > 1:
         mesh = median_filter(mesh, size=config.filter_cells, mode="nearest")
     median_sigma = float(np.nanmedian(sigma))
-    subtract_mesh(frame.image, frame.variance, frame.mask, _extended(mesh), max(median_sigma, 1e-6))
+    subtract_mesh(
+        frame.image, frame.variance, frame.mask, _extended(mesh), max(median_sigma, 1e-6), config.photon_noise
+    )
     return Background(level=float(np.median(mesh)), sigma=median_sigma, mesh=mesh)
 
 

@@ -12,7 +12,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Complex64 = NDArray[np.complex64]
 
-_BATCH = 8
+_BATCH = 4
 """Tiles in flight: few enough to stay in the cache."""
 
 
@@ -27,12 +27,12 @@ def subtract_convolved(
 ) -> None:
     """``out = sign * whitening * (plain - kernel * convolved)``, ``*`` being convolution, of (ny, nx) float32 planes.
 
-    By FFT over tiles of 192 or 256 pixels that overlap by the kernels' width. Inside a tile the kernel varies linearly
+    By FFT over tiles of 256 pixels that overlap by the kernels' width. Inside a tile the kernel varies linearly
     with the position of the source pixel (a constant kernel would leave steps of 0.3 % of a star between tiles); the
     whitening kernel is constant there. Pixels outside the frame count as zero. The kernel's width costs nothing.
     """
     margin = kernel.half_width + (whitening.half_width if whitening is not None else 0)
-    tile = 192 if margin <= 26 else 256
+    tile = 256
     step = tile - 2 * margin
     kernel_hat = _transform(kernel, tile)
     whitening_hat = _transform(whitening, tile) if whitening is not None else None
@@ -41,25 +41,31 @@ def subtract_convolved(
     shape = (_BATCH, tile, tile)
     buffer: Float32 = workspace.array("difference.tiles", shape)  # type: ignore[assignment]
     ramped: Float32 = workspace.array("difference.tiles_ramped", shape)  # type: ignore[assignment]
-    for y0 in range(-margin, ny - margin, step):
+    rows = range(-margin, ny - margin, step)
+    is_ramped = kernel.order > 0 or kernel.maps is not None
+    middle_y, middle_x = (np.arange(count) * step - margin + (tile - 1) / 2 for count in (len(rows), n_x))
+    grid_x, grid_y = np.meshgrid(middle_x, middle_y)
+    terms = kernel.terms(grid_x, grid_y)
+    slopes = [kernel.slopes(grid_x, grid_y, axis) for axis in ((0, 1) if is_ramped else ())]
+    whitening_terms = whitening.terms(grid_x, grid_y) if whitening is not None else None
+    for row, y0 in enumerate(rows):
         for first in range(0, n_x, _BATCH):
             n = min(_BATCH, n_x - first)
             first_x = first * step - margin
             tiles, ramp = buffer[:n], ramped[:n]
-            x = first_x + step * np.arange(n) + (tile - 1) / 2
-            y = np.full(n, y0 + (tile - 1) / 2)
+            here = (row, slice(first, first + n))
             gather_tiles(convolved, y0, first_x, step, tiles)
             result = scipy.fft.rfft2(tiles)
-            result *= _combine(kernel_hat, kernel.terms(x, y))
-            for axis in (0, 1) if kernel.order > 0 or kernel.maps is not None else ():
+            result *= _combine(kernel_hat, terms[here])
+            for axis, slope_terms in enumerate(slopes):
                 ramp_tiles(tiles, 1.0, axis, ramp)
-                slope = _combine(kernel_hat, kernel.slopes(x, y, axis))
+                slope = _combine(kernel_hat, slope_terms[here])
                 slope *= scipy.fft.rfft2(ramp)
                 result += slope
-            if whitening is not None and whitening_hat is not None:
+            if whitening_terms is not None and whitening_hat is not None:
                 gather_tiles(plain, y0, first_x, step, tiles)
                 np.subtract(scipy.fft.rfft2(tiles), result, out=result)
-                result *= _combine(whitening_hat, whitening.terms(x, y))
+                result *= _combine(whitening_hat, whitening_terms[here])
                 tiles = scipy.fft.irfft2(result, s=(tile, tile), overwrite_x=True)
             else:
                 matched = scipy.fft.irfft2(result, s=(tile, tile), overwrite_x=True)

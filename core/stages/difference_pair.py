@@ -30,7 +30,7 @@ class PairConfig:
     """The stages' settings for a pair; flux scales are free, so the kernel's sum is not gated to one."""
 
     fwhm_guess_pix: float = 4.0
-    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    background: BackgroundConfig = field(default_factory=lambda: BackgroundConfig(photon_noise=0.0))
     cosmic_rays: CosmicRayConfig = field(default_factory=CosmicRayConfig)
     sources: SourcesConfig = field(default_factory=SourcesConfig)
     psf: PsfConfig = field(default_factory=PsfConfig)
@@ -148,5 +148,7 @@ def _frame(image: Float32, slope: float, edge_pix: int) -> Frame:
         mask[edge] |= np.uint16(Mask.BAD)
     sky = float(np.median(values))
     noise = 1.4826 * float(np.median(np.abs(np.diff(values, axis=1)))) / np.sqrt(2)
-    variance = noise**2 + slope * np.maximum(values - sky, 0)
+    light = values - sky
+    # a pixel's own noise is no light: none below 2 sigma, all from 4
+    variance = noise**2 + slope * light * np.clip(0.5 * light / max(noise, 1e-6) - 1, 0, 1)
     return Frame(image=np.ascontiguousarray(values), variance=np.ascontiguousarray(variance, np.float32), mask=mask)

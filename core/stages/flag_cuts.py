@@ -47,16 +47,20 @@ class FlagCutConfig:
     min_size_ratio: float = 0.45
     """Sources this much smaller than the PSF (area) and not by noise are missed cosmic rays."""
     min_sharpness_sigma: float = 4.0
-    max_dipole_share: float = 0.5
+    max_dipole_share: float = 0.3
     """A dipole is cut where its net flux is less than this share of a star there: the star moved, or seemed to."""
     max_star_residual: float = 0.03
     """A change smaller than this share of the star it sits on is beyond what the subtraction is good for."""
+    min_wing_share: float = 0.15
+    """Smallest flux of a source as a share of what matching the PSFs took away there: the wings of a bright star."""
+    min_wing_snr: float = 20.0
+    """S/N of what was taken away from which that counts."""
     max_aperture_excess_sigma: float = 3.0
     """Light in the aperture beyond the fitted point, with a size over ``max_size_ratio``: halos left around stars."""
     aperture_share: float = 0.1
     """Error of the aperture's excess as a share of the point's flux: wings of the PSF, neighbors."""
     max_size_ratio: float = 2.5
-    max_halo_ratio: float = 8.0
+    max_halo_ratio: float = 4.0
     """Sources this much larger than the PSF are halos whatever their aperture says."""
     max_reduced_chi2: float = 5.0
     """Limit of chi2 per pixel of faint sources; it grows with the square of 3 % of the S/N."""
@@ -133,9 +137,16 @@ def _is_star_dipole(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_
 
 
 def _is_star_residual(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
-    """Changes too small a share of a bright star: PSF and kernel are good to about a percent of a peak."""
+    """Changes too small a share of a bright star: PSF and kernel are good to about a percent of a peak.
+
+    Beside the star too, where its wings are brighter in one image than in the other: there ``scienceFlux`` is far from
+    ``templateFlux + psfFlux``, by what the matched template took away.
+    """
+    flux, error = np.abs(sources["psfFlux"]), sources["psfFluxErr"]
     star = np.fmax(sources["scienceFlux"], sources["templateFlux"])
-    return np.asarray(np.abs(sources["psfFlux"]) < config.max_star_residual * np.nan_to_num(star))
+    wing = np.nan_to_num(np.abs(sources["scienceFlux"] - sources["templateFlux"] - sources["psfFlux"]))
+    is_wing = (wing > config.min_wing_snr * error) & (flux < config.min_wing_share * wing)
+    return np.asarray((flux < config.max_star_residual * np.nan_to_num(star)) | is_wing)
 
 
 def _is_extended(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contracts.catalogs import Catalog
-from core.contracts.exposure import Frame, PhotoCalib
+from core.contracts.exposure import ILLUMINATION_ORDER, Frame, PhotoCalib
+from core.contracts.psf import polynomial_terms
 from core.contracts.results import MatchedPairs
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
+from core.kernels.illumination import scale_planes
 
 Float64 = NDArray[np.float64]
 
@@ -22,6 +24,8 @@ COLOR_BANDS: Final = MappingProxyType(
 """Color that corrects each band."""
 
 _MAG_PER_LN: Final = 1.0857
+_MEAN_TERMS: Final = np.array([1.0, 0.0, 0.0, 1 / 3, 0.0, 1 / 3])
+"""Means of the illumination's terms over a detector."""
 _UNTRUSTED: Final = np.uint16(Mask.SAT | Mask.BAD | Mask.CR | Mask.NODATA | Mask.EDGE | Mask.SUSPECT)
 
 
@@ -43,15 +47,24 @@ class PhotometryConfig:
     """Stars of nearly one color (standard deviation below this) cannot tell a color term from a zero point."""
     clip_sigma: float = 3.0
     error_floor_mag: float = 0.005
+    min_stars_for_illumination: int = 60
+    illumination_rms_mag: float = 0.01
+    """What each term of the illumination is expected to be: few stars leave it near zero."""
 
 
 def fit_zero_point(
-    sources: Catalog, reference_stars: Catalog, pairs: MatchedPairs, band: str, config: PhotometryConfig
+    sources: Catalog,
+    reference_stars: Catalog,
+    pairs: MatchedPairs,
+    band: str,
+    shape: tuple[int, int],
+    config: PhotometryConfig,
 ) -> PhotoCalib:
-    """Scale from PSF electrons to nJy by matched, unsaturated stars.
+    """Scale from PSF electrons to nJy by matched, unsaturated stars of a detector of (ny, nx) pixels.
 
     PSF fluxes are compared with the catalog's total fluxes, so the scale holds the aperture correction. Clipped,
-    weighted fit of the zero point and, with enough stars, a color term.
+    weighted fit of the zero point and, with enough stars, a color term and what the flat left of the response: a dome
+    is not lit as the sky is (Regnault et al. 2009, A&A 506, 999, section 5).
 
     Raises ``UnusableDataError`` (astrometry_failed) where fewer than ``min_stars`` remain.
     """
@@ -71,22 +84,30 @@ def fit_zero_point(
     if term is not None:
         magnitude = magnitude + term * color
     has_colors = usable.sum() >= config.min_stars_for_color and float(np.std(color)) > config.min_color_spread_mag
-    is_fitted = term is None and has_colors
-    design = np.stack([np.ones_like(color), color], axis=-1) if is_fitted else np.ones((color.size, 1))
-    zero_point, scatter, keep, uncertainty = _clipped_fit(design, magnitude, error, config)
+    columns, expected = [np.ones_like(color)], [np.inf]
+    if term is None and has_colors:
+        columns, expected = [*columns, color], [*expected, np.inf]
+    n_other = len(columns)
+    if usable.sum() >= config.min_stars_for_illumination:
+        surface = polynomial_terms(ours["x"][usable], ours["y"][usable], shape, ILLUMINATION_ORDER)
+        columns += list((surface - _MEAN_TERMS)[:, 1:].T)
+        expected += [config.illumination_rms_mag] * (surface.shape[1] - 1)
+    design, prior = np.stack(columns, axis=-1), 1 / np.square(expected)
+    solution, scatter, keep, uncertainty = _clipped_fit(design, magnitude, error, prior, config)
+    varying = solution[n_other:]
     return PhotoCalib(
-        njy_per_electron=float(10 ** (-0.4 * (zero_point - 31.4))),
+        njy_per_electron=float(10 ** (-0.4 * (solution[0] - 31.4))),
         relative_error=uncertainty / _MAG_PER_LN,
         n_stars=int(keep.sum()),
         scatter_mag=scatter,
+        illumination=(-float(varying @ _MEAN_TERMS[1:]), *varying.tolist()) if varying.size else (),
     )
 
 
 def apply_zero_point(frame: Frame, photo_calib: PhotoCalib) -> None:
     """Turn image and variance from electrons to nJy, in place."""
-    scale = np.float32(photo_calib.njy_per_electron)
-    np.multiply(frame.image, scale, out=frame.image)
-    np.multiply(frame.variance, scale * scale, out=frame.variance)
+    varying = np.array(photo_calib.illumination or (0.0,) * _MEAN_TERMS.size)
+    scale_planes(frame.image, frame.variance, photo_calib.njy_per_electron, varying)
 
 
 def _zero_points(
@@ -109,16 +130,16 @@ def _zero_points(
 
 
 def _clipped_fit(
-    design: Float64, magnitude: Float64, error: Float64, config: PhotometryConfig
-) -> tuple[float, float, NDArray[np.bool_], float]:
-    """Constant term, robust scatter [mag], stars kept and error of the constant [mag]."""
+    design: Float64, magnitude: Float64, error: Float64, prior: Float64, config: PhotometryConfig
+) -> tuple[Float64, float, NDArray[np.bool_], float]:
+    """Coefficients (their inverse variance about zero is ``prior``), scatter [mag], stars kept, error of the first."""
     keep = np.abs(magnitude - np.median(magnitude)) < 0.5
     scatter = 0.0
     solution = np.zeros(design.shape[1])
     covariance: Float64 = np.eye(design.shape[1])
     for _ in range(6):
         weight = keep / error**2
-        covariance = np.asarray(np.linalg.pinv(design.T @ (design * weight[:, None])), np.float64)
+        covariance = np.asarray(np.linalg.pinv(design.T @ (design * weight[:, None]) + np.diag(prior)), np.float64)
         solution = covariance @ (design.T @ (weight * magnitude))
         residual = magnitude - design @ solution
         scatter = float(1.4826 * np.median(np.abs(residual[keep])))
@@ -130,4 +151,4 @@ def _clipped_fit(
         if (keep == previous).all():
             break
     spread = max(scatter / np.sqrt(max(int(keep.sum()), 1)), float(np.sqrt(covariance[0, 0])))
-    return float(solution[0]), scatter, keep, spread
+    return solution, scatter, keep, spread

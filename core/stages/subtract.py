@@ -16,6 +16,7 @@ from core.kernels.difference import (
     close_frame,
     combine_masks,
     combine_variance,
+    grow_saturated,
     mark_blocks,
     sampled_snr,
     scale_plane,
@@ -51,6 +52,8 @@ class SubtractConfig:
     """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches; where it exceeds the noise the
     pixel is SAT."""
     halo_pix: int = 64
+    saturation_margin_pix: int = 2
+    """So far from saturated pixels a source loses too much of its PSF to be measured."""
     offset_pix: float = 0.02
     """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
     is added to the variance (Zackay, Ofek & Gal-Yam 2016, section 3.3)."""
@@ -127,6 +130,7 @@ def subtract_frames(
         np.empty((3, shape[1] + 2), np.float32), out.image, out.variance, out.mask,
     )  # fmt: skip
     close_frame(out.image, out.variance, out.mask, reach)
+    grow_saturated(out.mask, config.saturation_margin_pix)
     subtract_halos(out, stars, config.halos)
     subtract_difference_background(out, config.background)
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)

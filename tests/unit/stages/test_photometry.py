@@ -11,6 +11,7 @@ from core.flags import Mask
 from core.stages.photometry import PhotometryConfig, apply_zero_point, fit_zero_point
 
 TRUE_SCALE = 0.57
+SHAPE = (4000, 4096)
 
 
 def make_pairs(n: int, term: float, seed: int = 1) -> tuple[Catalog, Catalog, MatchedPairs]:
@@ -27,6 +28,7 @@ def make_pairs(n: int, term: float, seed: int = 1) -> tuple[Catalog, Catalog, Ma
     sources = np.zeros(n, SOURCE)
     sources["psfFluxErr"] = np.sqrt(4e4 + ours)
     sources["psfFlux"] = rng.normal(ours, sources["psfFluxErr"])
+    sources["x"], sources["y"] = rng.uniform(0, SHAPE[1] - 1, n), rng.uniform(0, SHAPE[0] - 1, n)
     order = rng.permutation(n)
     return sources, stars[order], MatchedPairs(source_index=order, reference_index=np.arange(n))
 
@@ -34,7 +36,7 @@ def make_pairs(n: int, term: float, seed: int = 1) -> tuple[Catalog, Catalog, Ma
 @pytest.mark.parametrize("term", [0.0, 0.03])
 def test_zero_point_is_found_with_its_color_term(term: float) -> None:
     sources, stars, pairs = make_pairs(150, term)
-    result = fit_zero_point(sources, stars, pairs, "r", PhotometryConfig())
+    result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig())
     assert abs(result.njy_per_electron / TRUE_SCALE - 1) < 3 * result.relative_error
     assert result.relative_error < 2e-3
     assert result.n_stars > 130
@@ -43,7 +45,7 @@ def test_zero_point_is_found_with_its_color_term(term: float) -> None:
 
 def test_a_given_color_term_serves_few_stars() -> None:
     sources, stars, pairs = make_pairs(8, 0.05)
-    result = fit_zero_point(sources, stars, pairs, "r", PhotometryConfig(color_terms={"r": 0.05}))
+    result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig(color_terms={"r": 0.05}))
     assert abs(result.njy_per_electron / TRUE_SCALE - 1) < 0.01
 
 
@@ -54,7 +56,7 @@ def test_variables_galaxies_and_saturated_stars_do_not_count() -> None:
     sources["psfFlux"][pairs.source_index[15:40]] *= 0.7
     sources["mask"][pairs.source_index[40:60]] = Mask.SAT
     sources["psfFlux"][pairs.source_index[40:60]] *= 0.8
-    result = fit_zero_point(sources, stars, pairs, "r", PhotometryConfig())
+    result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig())
     assert abs(result.njy_per_electron / TRUE_SCALE - 1) < 4e-3
     assert result.n_stars <= 95
 
@@ -62,14 +64,14 @@ def test_variables_galaxies_and_saturated_stars_do_not_count() -> None:
 def test_missing_colors_are_taken_as_typical() -> None:
     sources, stars, pairs = make_pairs(60, 0.0)
     stars["g_flux"][::2] = np.nan
-    result = fit_zero_point(sources, stars, pairs, "r", PhotometryConfig())
+    result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig())
     assert abs(result.njy_per_electron / TRUE_SCALE - 1) < 5e-3
 
 
 def test_no_stars_no_zero_point() -> None:
     sources, stars, pairs = make_pairs(2, 0.0)
     with pytest.raises(UnusableDataError) as caught:
-        fit_zero_point(sources, stars, pairs, "r", PhotometryConfig())
+        fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig())
     assert caught.value.outcome is Outcome.ASTROMETRY_FAILED
 
 
@@ -78,7 +80,28 @@ def test_apply_zero_point_scales_in_place() -> None:
         image=np.full((4, 5), 10, np.float32), variance=np.full((4, 5), 4, np.float32), mask=np.zeros((4, 5), np.uint16)
     )
     sources, stars, pairs = make_pairs(60, 0.0)
-    result = fit_zero_point(sources, stars, pairs, "r", PhotometryConfig())
+    result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig())
     apply_zero_point(frame, result)
-    np.testing.assert_allclose(frame.image, 10 * result.njy_per_electron, rtol=1e-6)
-    np.testing.assert_allclose(frame.variance, 4 * result.njy_per_electron**2, rtol=1e-6)
+    y, x = np.mgrid[:4, :5]
+    scale = result.njy_per_electron_at(x, y, frame.shape)
+    np.testing.assert_allclose(frame.image, 10 * scale, rtol=1e-6)
+    np.testing.assert_allclose(frame.variance, 4 * scale**2, rtol=1e-6)
+
+
+def test_what_the_flat_left_is_found_and_taken_out() -> None:
+    sources, stars, pairs = make_pairs(300, 0.02)
+    u, v = 2 * sources["x"] / (SHAPE[1] - 1) - 1, 2 * sources["y"] / (SHAPE[0] - 1) - 1
+    left = 0.012 * u - 0.008 * v + 0.01 * (u**2 - 1 / 3) - 0.006 * u * v
+    sources["psfFlux"] *= 10 ** (0.4 * left)
+    result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig())
+    y, x = np.mgrid[0 : SHAPE[0] : 400, 0 : SHAPE[1] : 400]
+    scale = result.njy_per_electron_at(x, y, SHAPE) / TRUE_SCALE
+    u, v = 2 * x / (SHAPE[1] - 1) - 1, 2 * y / (SHAPE[0] - 1) - 1
+    expected = 10 ** (-0.4 * (0.012 * u - 0.008 * v + 0.01 * (u**2 - 1 / 3) - 0.006 * u * v))
+    assert np.std(scale / expected) < 0.002
+    assert abs(np.mean(scale / expected) - 1) < 0.002
+
+
+def test_few_stars_leave_the_scale_constant() -> None:
+    sources, stars, pairs = make_pairs(40, 0.0)
+    assert fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig()).illumination == ()
