@@ -38,7 +38,7 @@ from core.stages.sky_sources import check_sky
 from core.stages.solar_system import describe
 from core.stages.sources import detect_sources, measure_seeing
 from core.stages.streaks import mask_streaks
-from core.stages.subtract import subtract
+from core.stages.subtract import limit_claims, subtract
 from core.stages.template import warp_template
 from core.stopwatch import Clock, Stopwatch
 from core.workspace import Workspace
@@ -250,6 +250,7 @@ class Pipeline:
             cuts = flag_cuts(measured, config.flag_cuts)
             kept = measured.take(cuts.is_kept)
             sky = check_sky(difference, info, config.sky)
+            limit_claims(difference, config.subtract)
         with watch.stage("associate"):
             appended = tail()
             history = merge_history(bundle.history, appended or _empty_history(), info)

@@ -53,7 +53,7 @@ class SubtractConfig:
     pixel is SAT."""
     halo_pix: int = 64
     saturation_margin_pix: int = 2
-    """So far from saturated pixels a source loses too much of its PSF to be measured."""
+    """So near to saturated pixels a source loses too much of its PSF for a promise."""
     offset_pix: float = 0.02
     """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
     is added to the variance (Zackay, Ofek & Gal-Yam 2016, section 3.3)."""
@@ -130,7 +130,6 @@ def subtract_frames(
         np.empty((3, shape[1] + 2), np.float32), out.image, out.variance, out.mask,
     )  # fmt: skip
     close_frame(out.image, out.variance, out.mask, reach)
-    grow_saturated(out.mask, config.saturation_margin_pix)
     subtract_halos(out, stars, config.halos)
     subtract_difference_background(out, config.background)
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
@@ -147,6 +146,11 @@ def subtract_frames(
         # light of a convolved science image is shared among pixels, and so is its noise
         photon_noise_njy=width**2 * (factor if is_science_convolved else 1.0),
     )
+
+
+def limit_claims(difference: DifferenceImage, config: SubtractConfig) -> None:
+    """Widen SAT by its margin, in place, once everything is measured: what is promised ends there, not what is used."""
+    grow_saturated(difference.frame.mask, config.saturation_margin_pix)
 
 
 def _noise_model(
