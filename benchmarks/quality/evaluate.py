@@ -12,7 +12,7 @@ from benchmarks.quality.false_positives import causes, is_false
 from benchmarks.quality.matching import match_one_to_one, offsets_mas
 from benchmarks.quality.photometry import forced_flux
 from benchmarks.quality.products import Products, signs
-from benchmarks.quality.theory import centroid_bound_pix, expected_noise_peaks
+from benchmarks.quality.theory import centroid_bound_pix, expected_noise_peaks, photon_noise
 from benchmarks.quality.truth import Truth
 
 Float64 = NDArray[np.float64]
@@ -27,8 +27,9 @@ class Injections:
     """One row per injected source of a detector-visit.
 
     ``snr`` is SNR_true; ``is_found`` matched by a DIASource; ``east_mas, north_mas`` found minus true position and
-    ``ratio`` measured over true flux, NaN where not found; ``bound_mas`` the Cramér-Rao bound per axis; ``pull`` of the
-    flux forced at the true position; ``is_hosted`` on a galaxy; ``is_center_lost`` to a cosmic ray that is none.
+    ``ratio`` measured over true flux, NaN where not found; ``bound_mas`` the Cramér-Rao bound per axis;
+    ``ratio_error`` what noise explains, the frame's and the source's own photons'; ``pull`` of the flux forced at the
+    true position; ``is_hosted`` on a galaxy; ``is_center_lost`` to a cosmic ray that is none.
     """
 
     snr: Float64
@@ -38,6 +39,7 @@ class Injections:
     north_mas: Float64
     bound_mas: Float64
     ratio: Float64
+    ratio_error: Float64
     pull: Float64
     is_hosted: Bool
     is_center_lost: Bool
@@ -122,6 +124,7 @@ def measure_injections(products: Products, truth: Truth, claimed: Bool, chosen: 
         north_mas=north,
         bound_mas=centroid_bound_pix(truth.mean_psf(), snr) * products.pixel_scale_arcsec * 1000,
         ratio=ratio,
+        ratio_error=np.hypot(1 / snr, photon_noise(truth.mean_psf(), np.abs(rows["flux"]) / truth.njy_per_electron)),
         pull=(flux - rows["flux"]) / error,
         is_hosted=rows["hosted"].astype(bool),
         is_center_lost=is_center_lost(products, truth, rows["x"], rows["y"]),

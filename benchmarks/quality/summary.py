@@ -23,7 +23,8 @@ _OUTLIER: Final = 5.0
 def summarize(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
     """The ``quality`` section (docs/reports.md); a figure that too few sources allow is None."""
     injections = _pool([part.injections for part in parts])
-    everything = _pool([part.injections for part in parts] + [part.variables for part in parts])
+    variables = _pool([part.variables for part in parts])
+    everything = _pool([injections, variables])
     claimed = injections.is_claimed
     snr, found = injections.snr[claimed], injections.is_found[claimed]
     summary: dict[str, Any] = {
@@ -35,7 +36,7 @@ def summarize(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
         "masked_fraction": 1 - float(np.mean([part.claimed_fraction for part in parts])),
         "snr50": snr50(found, snr),
         "false_positives": _false_positives(parts),
-        "astrometry": _astrometry(everything),
+        "astrometry": {**_astrometry(injections), "variables": _astrometry(variables)},
         "flux": _flux(everything, parts),
         "pull": _pull(injections),
         "sky_pull": _moments(np.concatenate([part.sky_pull for part in parts])),
@@ -114,11 +115,11 @@ def _bias(sources: Injections, rows: NDArray[np.bool_]) -> float | None:
 
 
 def _excess(sources: Injections, rows: NDArray[np.bool_]) -> float | None:
-    """Robust scatter of the magnitudes beyond what their S/N explains."""
+    """Robust scatter of the magnitudes beyond what noise explains: the frame's and their own photons'."""
     if rows.sum() < _MIN_ROWS:
         return None
     scatter = robust_sd(-MAG * np.log(sources.ratio[rows]))
-    expected = MAG * float(np.median(1 / sources.snr[rows]))
+    expected = MAG * float(np.median(sources.ratio_error[rows]))
     return float(np.sqrt(max(scatter**2 - expected**2, 0.0)))
 
 

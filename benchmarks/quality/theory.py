@@ -34,3 +34,12 @@ def centroid_bound_pix(psf: Float64, snr: Float64) -> Float64:
     """Cramér-Rao bound of a centroid [pixel], mean of both axes, for a source of this S/N on a flat background."""
     inverse = np.linalg.inv(gradient_moments(psf))
     return np.asarray(np.sqrt(np.trace(inverse) / 2) / np.asarray(snr, np.float64), np.float64)
+
+
+def photon_noise(psf: Float64, electrons: Float64) -> Float64:
+    """(n,) relative error that a source's own photons give a PSF flux whose pixels weigh the same.
+
+    ``psf`` (k, k) of unit sum. The flux is ``sum(P d) / sum(P**2)``, the photons' variance ``electrons P``.
+    """
+    shape = float((psf**3).sum() / np.square(psf).sum() ** 2)
+    return np.asarray(np.sqrt(shape / np.maximum(electrons, 1.0)), np.float64)

@@ -62,9 +62,15 @@ class FlagCutConfig:
     max_size_ratio: float = 2.5
     max_halo_ratio: float = 4.0
     """Sources this much larger than the PSF are halos whatever their aperture says."""
-    max_reduced_chi2: float = 5.0
-    """Limit of chi2 per pixel of faint sources; it grows with the square of 3 % of the S/N."""
-    chi2_snr_share: float = 0.03
+    max_chi2_sigma: float = 3.5
+    """Limit of chi2 over its expectation in units of its spread: what a particle leaves is no PSF."""
+    chi2_snr_share: float = 0.02
+    """Error of the PSF: chi2 per pixel may grow with the square of this share of the S/N."""
+    chi2_star_share: float = 0.004
+    """Error of the subtraction: and with that of this share of the S/N of the star it sits on."""
+    max_trail_chi2: float = 5.0
+    trail_snr_share: float = 0.03
+    """The same limits for a trail, chi2 per pixel."""
     min_flux_snr: float = 4.0
     """The fitted flux must be significant too: the peak in the S/N map alone may be a residual's edge."""
 
@@ -105,7 +111,7 @@ def flag_cuts(measurement: Measurement, config: FlagCutConfig) -> FlagCuts:
 def _has_trail(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     """A trail that was fitted, beats the point and leaves no more than a good point would."""
     snr = np.abs(sources["trailFlux"]) / sources["trailFluxErr"]
-    limit = config.max_reduced_chi2 + (config.chi2_snr_share * snr) ** 2
+    limit = config.max_trail_chi2 + (config.trail_snr_share * snr) ** 2
     is_good = (snr >= config.min_flux_snr) & (sources["trailChi2"] <= limit * np.maximum(sources["trailNdata"] - 5, 1))
     return np.asarray((sources["trail_flag"] == 0) & is_good)
 
@@ -166,5 +172,7 @@ def _is_extended(sources: Catalog, quality: Catalog, config: FlagCutConfig) -> N
 def _is_bad_fit(sources: Catalog, config: FlagCutConfig) -> NDArray[np.bool_]:
     degrees = np.maximum(sources["psfNdata"] - 3, 1)
     snr = np.abs(sources["psfFlux"]) / sources["psfFluxErr"]
-    limit = config.max_reduced_chi2 + (config.chi2_snr_share * snr) ** 2
+    star = np.nan_to_num(np.fmax(sources["scienceFlux"], sources["templateFlux"])) / sources["psfFluxErr"]
+    limit = 1 + config.max_chi2_sigma * np.sqrt(2 / degrees) + (config.chi2_snr_share * snr) ** 2
+    limit += (config.chi2_star_share * star) ** 2
     return np.asarray(~_has_trail(sources, config) & ~(sources["psfChi2"] <= limit * degrees))

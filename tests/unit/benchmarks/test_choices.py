@@ -30,6 +30,7 @@ def injections(rng: np.random.Generator, found: NDArray[np.bool_] | None = None)
         north_mas=offset[1],
         bound_mas=600 / snr,
         ratio=np.ones(N),
+        ratio_error=1 / snr,
         pull=rng.normal(0, 1, N),
         is_hosted=np.arange(N) % 2 == 0,
         is_center_lost=np.zeros(N, bool),
