@@ -62,3 +62,6 @@ bench-peers: kernels  ## the classic tools on one frame beside our pipeline: CPU
 .PHONY: bench-choices
 bench-choices: kernels  ## cost and quality of each choice of the pipeline (REPORT=FILE DATASET=FOLDER CHOICES=a,b)
 	@$(BIN)/sub60 bench-choices --folder $(VAR)/choices $(if $(DATASET),--dataset $(DATASET)) $(if $(CHOICES),--choices $(CHOICES)) $(if $(REPORT),--report $(REPORT))
+.PHONY: bench
+bench: kernels  ## every stage at full size against its budget and beside its reference (REPORT=FILE WRITE_BUDGETS=1)
+	@$(BIN)/sub60 bench --folder $(VAR)/stages $(if $(REPORT),--report $(REPORT)) $(if $(WRITE_BUDGETS),--write-budgets)
