@@ -10,6 +10,8 @@ from typing import Final
 PATH: Final = Path(__file__).resolve().parent.parent / "budgets.toml"
 MAX_TOTAL: Final = 32.0
 """From the raw's bytes to the DIASource catalog no budget is above this."""
+MIN_STAGE: Final = 0.15
+"""No budget is below this: there the clock's noise is more than any quarter."""
 _HEADER: Final = """\
 # CPU that each stage may take at full size, in units of R: CPU seconds of sep.Background(bw=128, bh=128) on the same
 # frame in the same run. A median above its budget fails `make bench`. Written by `sub60 bench --write-budgets` as the
@@ -34,7 +36,7 @@ def read_budgets(path: Path = PATH) -> Budgets:
 
 def budgets_from(medians: Mapping[str, float], total: float, headroom: float = 1.25) -> Budgets:
     """Budgets for measured medians [R], in steps of a twentieth."""
-    stages = {name: ceil(20 * headroom * value) / 20 for name, value in medians.items()}
+    stages = {name: max(ceil(20 * headroom * value) / 20, MIN_STAGE) for name, value in medians.items()}
     return Budgets(stages=stages, total=min(ceil(headroom * total), MAX_TOTAL), headroom=headroom)
 
 

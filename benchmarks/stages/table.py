@@ -36,6 +36,7 @@ def make_report(bench: Workbench, budgets: Budgets) -> Report:
             if name != TOTAL
         },
         "budgets": rows,
+        "process": bench.figures,
     }
     if TOTAL in bench.measured:
         values["dia_cpu_ratio"] = median(bench.measured[TOTAL].ratios)
@@ -80,6 +81,16 @@ def show(report: dict[str, Any], console: Console) -> None:
             "\n".join(r["agreement"] for r in references.values()), "ok" if row["is_kept"] else "OVER BUDGET",
         )  # fmt: skip
     console.print(table)
+    _show_process(report["process"], console)
+
+
+def _show_process(figures: dict[str, Any], console: Console) -> None:
+    for one in figures.get("largest_allocations", [])[:3]:
+        console.print(f"allocated by a second visit: {one['bytes'] / 1e6:.1f} MB at {one['place']}", markup=False)
+    if leak := figures.get("leak"):
+        console.print(f"{leak['visits']} visits: the process grew by {leak['growth_bytes'] / 1e6:.1f} MB")
+    for number, start in enumerate(figures.get("child_start", []), start=1):
+        console.print(f"start {number} of a compute child: {start['cpu_s']:.1f} s CPU, {start['wall_s']:.1f} s wall")
 
 
 _TEXT: Final = {"stage", "reference", "agreement", "verdict"}

@@ -99,6 +99,8 @@ class Workbench:
         self.image: NDArray[np.float32] = self.first.exposure.frame.image.copy()
         self.measured: dict[str, Rounds] = {}
         self.compared: dict[str, list[Compared]] = {}
+        self.figures: dict[str, Any] = {}
+        """Of memory and of a worker's start."""
 
     def measure(self, watch: Any = None) -> Any:
         """The pipeline's first half, no time pressing."""
