@@ -65,3 +65,6 @@ bench-choices: kernels  ## cost and quality of each choice of the pipeline (REPO
 .PHONY: bench
 bench: kernels  ## every stage at full size against its budget and beside its reference (REPORT=FILE WRITE_BUDGETS=1)
 	@$(BIN)/sub60 bench --folder $(VAR)/stages $(if $(REPORT),--report $(REPORT)) $(if $(WRITE_BUDGETS),--write-budgets)
+.PHONY: bench-hard
+bench-hard: kernels  ## the pipeline on hard skies: crowded, shallow, sharp, bright star, partial, … (REPORT=FILE SKIES=a,b)
+	@$(BIN)/sub60 bench-hard --folder $(VAR)/hard $(if $(SKIES),--skies $(SKIES)) $(if $(REPORT),--report $(REPORT))

@@ -1,6 +1,5 @@
 """Memory and start of a worker at full size: no frame is allocated, nothing grows, the compiled kernels are found."""
 
-import gc
 import queue
 import time
 from typing import Any
@@ -11,8 +10,8 @@ from benchmarks.stages.allocations import allocations
 from benchmarks.stages.workbench import Workbench
 
 LEAK_VISITS = 200
-MAX_GROWTH_BYTES = 4 << 20
-"""Of the process over the last three quarters of them."""
+MAX_GROWTH_BYTES = 16 << 20
+"""Of the process over the last three quarters of them; what is live is held to kilobytes by a unit test."""
 MAX_START_S = 10.0
 """CPU of a compute child from its start to ready, kernels compiled before: on an idle core its wall time."""
 
@@ -43,7 +42,6 @@ def test_memory_does_not_grow_over_many_visits(bench: Workbench) -> None:
     process, held = psutil.Process(), []
     for _ in range(LEAK_VISITS):
         pipeline.finish(pipeline.measure(raw, bundle, lambda: None, lambda: 60.0, 60000.001))
-        gc.collect()
         held.append(process.memory_info().rss)
     growth = held[-1] - held[LEAK_VISITS // 4]
     bench.figures["leak"] = {"visits": LEAK_VISITS, "growth_bytes": growth, "rss_bytes": held[-1]}
