@@ -68,3 +68,6 @@ bench: kernels  ## every stage at full size against its budget and beside its re
 .PHONY: bench-hard
 bench-hard: kernels  ## the pipeline on hard skies: crowded, shallow, sharp, bright star, partial, … (REPORT=FILE SKIES=a,b)
 	@$(BIN)/sub60 bench-hard --folder $(VAR)/hard $(if $(SKIES),--skies $(SKIES)) $(if $(REPORT),--report $(REPORT))
+.PHONY: bench-effects
+bench-effects: kernels  ## what each effect of the simulated sky costs in quality: one off at a time (REPORT=FILE EFFECTS=a,b)
+	@$(BIN)/sub60 bench-effects --folder $(VAR)/effects $(if $(EFFECTS),--effects $(EFFECTS)) $(if $(REPORT),--report $(REPORT))
