@@ -47,6 +47,8 @@ class AstrometryConfig:
     max_order: int = 3
     min_stars: int = 6
     min_snr: float = 10.0
+    max_sources: int = 6000
+    """The brightest are matched: more add nothing to the WCS, and a crowded field has ten times as many."""
     clip_sigma: float = 3.5
     error_floor_mas: float = 5.0
     """Turbulence and whatever else the errors do not know, added in quadrature."""
@@ -84,6 +86,8 @@ def fit_wcs(
     Raises ``UnusableDataError`` (astrometry_failed) where there are too few stars or the residual is too large.
     """
     rows = np.flatnonzero(((sources["mask"] & _NOT_STARS) == 0) & (sources["snr"] > config.min_snr))
+    if rows.size > config.max_sources:
+        rows = np.sort(rows[np.argsort(-sources["psfFlux"][rows], kind="stable")[: config.max_sources]])
     ra, dec = positions_at_epoch(reference_stars, visit_info.midpoint_mjd_tai)
     ref_x, ref_y = predicted.sky_to_pixel(ra, dec)
     reach = config.max_offset_arcsec / predicted.pixel_scale_arcsec
