@@ -139,7 +139,7 @@ def _segments(detector: Detector, scene: Scene, rng: np.random.Generator) -> NDA
         part = part[:: -1 if amplifier.flip_y else 1, :: -1 if amplifier.flip_x else 1]
         y0, y1, x0, x1 = amplifier.data
         segment[y0:y1, x0:x1] += part
-    return np.rint(segments).astype(np.int32)
+    return np.asarray(np.rint(segments), np.int32)
 
 
 def _bundle(camera: Camera, detector: Detector, scene: Scene, info: VisitInfo, rng: np.random.Generator) -> Bundle:

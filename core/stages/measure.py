@@ -199,12 +199,11 @@ def _quality(difference: DifferenceImage, detections: Detections, fits: PointFit
     # once a footprint, not once a peak: that of a bright star's bleed is large and has hundreds
     _, first, place = np.unique(detections.parent, return_index=True, return_inverse=True)
     of_footprint, none = np.zeros(first.size, np.uint16), np.zeros(quality.size, np.int32)
-    detected, boxes = (
-        int(Mask.DETECTED | Mask.DETECTED_NEGATIVE),
-        (detections.y0, detections.y1, detections.x0, detections.x1),
-    )
-    mask_unions(difference.frame.mask, detected, *(edge[first] for edge in boxes), y[first], x[first], of_footprint,
-                np.zeros_like(of_footprint))  # fmt: skip
+    detected = int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
+    mask_unions(
+        difference.frame.mask, detected, detections.y0[first], detections.y1[first], detections.x0[first],
+        detections.x1[first], y[first], x[first], of_footprint, np.zeros_like(of_footprint),
+    )  # fmt: skip
     mask_unions(difference.frame.mask, detected, none, none, none, none, y, x, footprint, center)
     footprint = of_footprint[place]
     quality["footprintMask"], quality["centerMask"] = footprint, center
