@@ -66,3 +66,12 @@ bench-choices: kernels  ## cost and quality of each choice of the pipeline (REPO
 .PHONY: bench-quality
 bench-quality: kernels  ## every figure of quality beside its bar, seeds from the commit (REPORT=FILE SEED=n DATASET=FOLDER)
 	@$(BIN)/sub60 bench-quality --folder $(VAR)/quality $(if $(SEED),--seed $(SEED)) $(if $(DATASET),--dataset $(DATASET)) $(if $(REPORT),--report $(REPORT))
+.PHONY: bench
+bench: kernels  ## every stage at full size against its budget and beside its reference (REPORT=FILE WRITE_BUDGETS=1)
+	@$(BIN)/sub60 bench --folder $(VAR)/stages $(if $(REPORT),--report $(REPORT)) $(if $(WRITE_BUDGETS),--write-budgets)
+.PHONY: bench-hard
+bench-hard: kernels  ## the pipeline on hard skies: crowded, shallow, sharp, bright star, partial, … (REPORT=FILE SKIES=a,b)
+	@$(BIN)/sub60 bench-hard --folder $(VAR)/hard $(if $(SKIES),--skies $(SKIES)) $(if $(REPORT),--report $(REPORT))
+.PHONY: bench-effects
+bench-effects: kernels  ## what each effect of the simulated sky costs in quality: one off at a time (REPORT=FILE EFFECTS=a,b)
+	@$(BIN)/sub60 bench-effects --folder $(VAR)/effects $(if $(EFFECTS),--effects $(EFFECTS)) $(if $(REPORT),--report $(REPORT))

@@ -93,16 +93,19 @@ def references(runs_of_choices: Sequence[Sequence[Run]]) -> list[float]:
     return [median([r for r in measured if r is not None] or [float("nan")]) for measured in beside]
 
 
-def figures(parts: Sequence[DetectorQuality]) -> dict[str, float | None]:
-    """The :data:`FIGURES` of pooled detector-visits."""
+def figures(parts: Sequence[DetectorQuality], paths: Mapping[str, str] = FIGURES) -> dict[str, float | None]:
+    """The :data:`FIGURES` of pooled detector-visits, or others."""
     if not parts:
-        return dict.fromkeys(FIGURES)
+        return dict.fromkeys(paths)
     summary = summarize(parts)
-    return {name: field(summary, path) for name, path in FIGURES.items()}
+    return {name: field(summary, path) for name, path in paths.items()}
 
 
 def resampled(
-    parts: Sequence[DetectorQuality], n_resamples: int = N_RESAMPLES, seed: int = 1
+    parts: Sequence[DetectorQuality],
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 1,
+    paths: Mapping[str, str] = FIGURES,
 ) -> list[dict[str, float | None]]:
     """:func:`figures` of ``n_resamples`` bootstraps over the injections and variables of each detector-visit.
 
@@ -110,7 +113,7 @@ def resampled(
     Reference: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 6.
     """
     rng = np.random.default_rng(seed)
-    return [figures([_redrawn(part, rng) for part in parts]) for _ in range(n_resamples)]
+    return [figures([_redrawn(part, rng) for part in parts], paths) for _ in range(n_resamples)]
 
 
 def differences(

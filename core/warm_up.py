@@ -32,6 +32,10 @@ _SIGMA_PIX = 2.0
 NJY_PER_ELECTRON = 10.0
 _HALF = 12
 
+_N_NOISE = 1_000_003
+"""A prime: rows do not repeat."""
+
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
 
@@ -115,21 +119,27 @@ def _add_damage(image: Float64) -> None:
         image[y - 60 + step, x - 60 + 2 * step] += 4000.0
 
 
+def _noise(shape: tuple[int, ...], rng: np.random.Generator) -> Float32:
+    """Unit normal values, repeated after a million: drawing a full detector's takes longer than to process it."""
+    n = int(np.prod(shape))
+    return np.resize(rng.standard_normal(min(n, _N_NOISE), np.float32), shape)
+
+
 def _segments(detector: Detector, scene: Scene, rng: np.random.Generator) -> NDArray[np.int32]:
     image = np.full(detector.shape, _SKY_E)
     _add_stars(image, scene.x, scene.y, scene.flux_e)
     _add_trail(image)
-    image += np.sqrt(image) * rng.standard_normal(image.shape)
+    image += np.sqrt(image) * _noise(image.shape, rng)
     _add_damage(image)
     amplifiers = detector.amplifiers
-    segments = rng.normal(_BIAS_ADU, 4.0, (len(amplifiers), *amplifiers[0].raw_shape))
+    segments = _BIAS_ADU + 4.0 * _noise((len(amplifiers), *amplifiers[0].raw_shape), rng)
     for segment, amplifier in zip(segments, amplifiers, strict=True):
         y0, y1, x0, x1 = amplifier.bbox
         part = image[y0:y1, x0:x1] / amplifier.gain
         part = part[:: -1 if amplifier.flip_y else 1, :: -1 if amplifier.flip_x else 1]
         y0, y1, x0, x1 = amplifier.data
         segment[y0:y1, x0:x1] += part
-    return np.rint(segments).astype(np.int32)
+    return np.asarray(np.rint(segments), np.int32)
 
 
 def _bundle(camera: Camera, detector: Detector, scene: Scene, info: VisitInfo, rng: np.random.Generator) -> Bundle:
@@ -182,7 +192,7 @@ def _template(
     old = ~scene.is_new
     _add_stars(image, scene.x[old] + pad, scene.y[old] + pad, scene.flux_e[old] * NJY_PER_ELECTRON)
     sigma = np.sqrt(_SKY_E) * NJY_PER_ELECTRON / 4
-    image += sigma * rng.standard_normal(padded)
+    image += sigma * _noise(padded, rng)
     wcs = Wcs.from_header(header | {"CRPIX1": float(header["CRPIX1"]) + pad, "CRPIX2": float(header["CRPIX2"]) + pad})
     axis = np.arange(-_HALF, _HALF + 1)
     profile = np.exp(-0.5 * (axis / _SIGMA_PIX) ** 2)

@@ -1,5 +1,8 @@
 """Reusable buffers: no stage allocates full frames per visit (the first touch of new memory is dear)."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -23,6 +26,11 @@ class Workspace:
             found = np.empty(shape, wanted)
             self._arrays[name] = found
         return found
+
+    @property
+    def buffers(self) -> Mapping[str, NDArray[np.generic]]:
+        """All buffers by name: for whoever watches or restores them, not for stages."""
+        return MappingProxyType(self._arrays)
 
     @property
     def nbytes(self) -> int:

@@ -42,7 +42,7 @@ def _sharpness(
 
     For any sum of stars the mean of two opposite neighbours is at least ``axis`` (``diagonal``) of the pixel between
     them: that of a star centered on it. Neighbours already marked CR count with what stars may have there; a direction
-    with a neighbour that has a bit of ``skip`` (a dead column beside a star) says nothing.
+    with a neighbour that has a bit of ``skip`` (a dead column beside a star) says nothing. Negative without an excess.
     """
     v = np.float64(image[y, x])
     own = np.float64(variance[y, x])
@@ -61,8 +61,11 @@ def _sharpness(
             a = _allowed(image, mask, blocked, y - dy, x - dx, axis, diagonal)
         if after & _CR:
             b = _allowed(image, mask, blocked, y + dy, x + dx, axis, diagonal)
+        excess = ratio * v - 0.5 * (a + b)
+        if excess <= 0:  # most pixels of a crowded field: no root is taken for them
+            continue
         noise = ratio * ratio * own + 0.25 * spread + (ratio_error * ratio * v) ** 2
-        best = max(best, (ratio * v - 0.5 * (a + b)) / np.sqrt(noise))
+        best = max(best, excess / np.sqrt(noise))
     return best
 
 

@@ -224,6 +224,27 @@ def _warp_pixel(
 
 
 @kernel
+def _warp_bits(mask: MaskArray, grid_x: Float64, grid_y: Float64, by: int, bx: int, out_mask: MaskArray) -> None:
+    """Mask bits of one cell wholly inside the template: as :func:`_warp_pixel` has them."""
+    ny, nx = out_mask.shape
+    y0, x0 = by * CELL, bx * CELL
+    for y in range(y0, min(y0 + CELL, ny)):
+        f = (y - y0) / CELL
+        xa = grid_x[by, bx] * (1 - f) + grid_x[by + 1, bx] * f
+        xb = grid_x[by, bx + 1] * (1 - f) + grid_x[by + 1, bx + 1] * f
+        ya = grid_y[by, bx] * (1 - f) + grid_y[by + 1, bx] * f
+        yb = grid_y[by, bx + 1] * (1 - f) + grid_y[by + 1, bx + 1] * f
+        for x in range(x0, min(x0 + CELL, nx)):
+            g = (x - x0) / CELL
+            ix, iy = int(np.floor(xa * (1 - g) + xb * g)), int(np.floor(ya * (1 - g) + yb * g))
+            bits = 0
+            for j in range(iy - 1, iy + 3):
+                for i in range(ix - 1, ix + 3):
+                    bits |= mask[j, i]
+            out_mask[y, x] = (bits & ~_SAT) | (_SAT_TEMPLATE if bits & _SAT else 0)
+
+
+@kernel
 def warp_template_pixels(
     image: Float32,
     variance: Float32,
@@ -269,12 +290,15 @@ def warp_template_pixels(
                         union |= blocks[j, i]
             y0, x0 = by * CELL, bx * CELL
             y1, x1 = min(y0 + CELL, ny), min(x0 + CELL, nx)
-            if is_inside and union == 0:
+            if is_inside and union & _NODATA == 0:
                 if order == 3:
                     _warp_cell(image, variance, grid_x, grid_y, table, by, bx, area, out_image, out_variance)
                 else:
                     _warp_cell_4(image, variance, grid_x, grid_y, table, by, bx, area, out_image, out_variance)
-                out_mask[y0:y1, x0:x1] = 0
+                if union == 0:
+                    out_mask[y0:y1, x0:x1] = 0
+                else:
+                    _warp_bits(mask, grid_x, grid_y, by, bx, out_mask)
                 continue
             for y in range(y0, y1):
                 f = (y - y0) / CELL

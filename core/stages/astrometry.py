@@ -36,6 +36,10 @@ class AstrometryConfig:
     """Brightest sources and reference stars that vote for the offset."""
     vote_bin_pix: float = 3.0
     min_votes: int = 5
+    sure_votes: float = 0.15
+    """Fraction of the sources whose votes settle it; with less, fainter reference stars are asked too: where a field
+    is crowded, all of the brightest may be saturated in the image."""
+    max_vote_references: int = 10_000
     match_radii_pix: tuple[float, ...] = (6.0, 3.0, 2.0)
     """Of successive matches, each after a better fit."""
     stars_per_term: int = 6
@@ -43,6 +47,8 @@ class AstrometryConfig:
     max_order: int = 3
     min_stars: int = 6
     min_snr: float = 10.0
+    max_sources: int = 6000
+    """The brightest are matched: more add nothing to the WCS, and a crowded field has ten times as many."""
     clip_sigma: float = 3.5
     error_floor_mas: float = 5.0
     """Turbulence and whatever else the errors do not know, added in quadrature."""
@@ -80,6 +86,8 @@ def fit_wcs(
     Raises ``UnusableDataError`` (astrometry_failed) where there are too few stars or the residual is too large.
     """
     rows = np.flatnonzero(((sources["mask"] & _NOT_STARS) == 0) & (sources["snr"] > config.min_snr))
+    if rows.size > config.max_sources:
+        rows = np.sort(rows[np.argsort(-sources["psfFlux"][rows], kind="stable")[: config.max_sources]])
     ra, dec = positions_at_epoch(reference_stars, visit_info.midpoint_mjd_tai)
     ref_x, ref_y = predicted.sky_to_pixel(ra, dec)
     reach = config.max_offset_arcsec / predicted.pixel_scale_arcsec
@@ -151,19 +159,33 @@ def _vote(
 ) -> Float64:  # fmt: skip
     """Predicted positions [pixel] of all reference stars, moved by the offset and rotation most pairs agree on."""
     ours = found[np.argsort(-flux, kind="stable")[: config.vote_stars]]
-    theirs = expected[np.argsort(-brightness, kind="stable")[: config.vote_stars]]
+    by_brightness = np.argsort(-brightness, kind="stable")[: config.max_vote_references]
+    first, n = 0, config.vote_stars
+    score, step, shift = _best_turn(ours, expected[by_brightness[:n]], shape, reach, config)
+    while score < config.sure_votes * ours.shape[0] and (first := first + n) < by_brightness.size:
+        n *= 2
+        other = _best_turn(ours, expected[by_brightness[first : first + n]], shape, reach, config)
+        if other[0] >= config.sure_votes * ours.shape[0]:
+            score, step, shift = other
+    if score < config.min_votes:
+        raise _failure("the stars agree on no offset", found.shape[0], expected.shape[0], votes=score)
+    center = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
+    return np.asarray((expected - center) @ _rotation(step * config.rotation_step_deg).T + center + shift)
+
+
+def _best_turn(
+    ours: Float64, theirs: Float64, shape: tuple[int, int], reach: float, config: AstrometryConfig
+) -> tuple[int, int, Float64]:
+    """Votes, steps of rotation and offset [pixel] that most pairs agree on."""
     center = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
     n_step = round(config.max_rotation_deg / config.rotation_step_deg)
-    best_score, best = 0, expected
+    best: tuple[int, int, Float64] = (0, 0, np.zeros(2))
     # the smallest turns first: among equal votes the pointing is believed
     for step in sorted(range(-n_step, n_step + 1), key=abs):
-        turn = _rotation(step * config.rotation_step_deg)
-        turned = (theirs - center) @ turn.T + center
+        turned = (theirs - center) @ _rotation(step * config.rotation_step_deg).T + center
         score, shift = _best_offset(ours, turned, reach, config.vote_bin_pix)
-        if score > best_score:
-            best_score, best = score, (expected - center) @ turn.T + center + shift
-    if best_score < config.min_votes:
-        raise _failure("the stars agree on no offset", found.shape[0], expected.shape[0], votes=best_score)
+        if score > best[0]:
+            best = (score, step, shift)
     return best
 
 

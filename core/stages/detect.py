@@ -59,10 +59,8 @@ def detect(difference: DifferenceImage, workspace: Workspace, config: DetectConf
     snr = snr_map(frame, psf, workspace, config, difference.photon_noise_njy)
     workspace.array("difference.snr_width", (1,), np.float64)[0] = snr_map_width(snr, frame)
     y, x, peak = _peaks(snr, frame, config)
-    n_beyond = mark_footprints(
-        snr, config.threshold * (1 - MAX_PIXEL_LOSS), max(1, round(config.grow_fwhm * fwhm)), frame.mask
-    )
-    parent, boxes, n_pixels = _footprints(frame, y, x, n_beyond, max(1, round(config.grow_fwhm * fwhm)), workspace)
+    mark_footprints(snr, config.threshold * (1 - MAX_PIXEL_LOSS), max(1, round(config.grow_fwhm * fwhm)), frame.mask)
+    parent, boxes, n_pixels = _footprints(frame, y, x, workspace)
     keep = _merge(y, x, peak, parent, config.merge_fwhm * fwhm, config.dipole_fwhm * fwhm)
     y, x, peak, parent = y[keep], x[keep], peak[keep], parent[keep]
     box = boxes[parent]
@@ -148,14 +146,12 @@ def _peaks(snr: Float32, frame: Frame, config: DetectConfig) -> tuple[Int32, Int
     return y[rows], x[rows], peak[rows]
 
 
-def _footprints(
-    frame: Frame, y: Int32, x: Int32, n_beyond: int, grow: int, workspace: Workspace
-) -> tuple[Int32, Int32, Int32]:
+def _footprints(frame: Frame, y: Int32, x: Int32, workspace: Workspace) -> tuple[Int32, Int32, Int32]:
     """Footprint of each peak, and box and number of pixels of each footprint."""
     labels: Int32 = workspace.array("difference.labels", frame.shape, np.int32)  # type: ignore[assignment]
     labels.fill(-1)
-    # Every pixel is pushed once, and none is farther than ``grow`` from one beyond the threshold.
-    stack = np.empty(min(n_beyond * (2 * grow + 1) ** 2, frame.image.size) + 9, np.int32)
+    # Every pixel is pushed once; what is never reached is never touched.
+    stack: Int32 = workspace.array("difference.stack", (frame.image.size + 9,), np.int32)  # type: ignore[assignment]
     parent, boxes, n_pixels = np.empty(y.size, np.int32), np.zeros((y.size, 4), np.int32), np.zeros(y.size, np.int32)
     label_footprints(frame.mask, y, x, labels, stack, parent, boxes, n_pixels)
     return parent, boxes, n_pixels

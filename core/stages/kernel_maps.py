@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
-from scipy.signal import convolve2d
 
 from core.contracts.exposure import Frame
 from core.flags import Mask
@@ -71,7 +70,8 @@ def map_kernel(
     if maps is None or not maps.values.any():
         return kernel
     center = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2).astype(np.float64)
-    changes = np.stack([convolve2d(center, stencil, mode="same") for stencil in STENCILS])
+    padded = np.pad(center, _REACH)[None].astype(np.float32)
+    changes = np.stack([_apply(stencil, padded, center.shape[0])[0] for stencil in STENCILS]).astype(np.float64)
     changes -= changes.mean(axis=(1, 2), keepdims=True)
     coefficients = np.concatenate([kernel.coefficients, changes.astype(np.float32)])
     return KernelField(coefficients=coefficients, shape=kernel.shape, order=kernel.order, maps=maps)

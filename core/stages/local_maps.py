@@ -27,6 +27,8 @@ class LocalMapsConfig:
     """Correlation length (Gaussian sigma): 46 arcsec at 0.2 arcsec a pixel."""
     step_pix: int = 64
     min_stars: int = 40
+    max_stars: int = 1000
+    """The best of each part of the detector; the cost goes with the cube of their number."""
     clip_sigma: float = 4.0
     """A star farther from zero than this, by its error and the field's own width, is left out."""
 
@@ -46,6 +48,9 @@ def fit_maps(
     """
     if x.size < config.min_stars:
         return None
+    if x.size > config.max_stars:
+        chosen = _best_of_each_part(x, y, np.nanmax(errors, axis=1), config)
+        x, y, values, errors = x[chosen], y[chosen], values[chosen], errors[chosen]
     shape_nodes = lattice_shape(shape, config.step_pix)
     maps = np.zeros((values.shape[1], *shape_nodes), np.float32)
     stars = np.stack([x, y], axis=-1)
@@ -60,6 +65,16 @@ def fit_maps(
         if weights is not None:
             maps[m] = (along_y * weights) @ along_x.T
     return LocalMaps(values=maps, step_pix=config.step_pix)
+
+
+def _best_of_each_part(x: Float64, y: Float64, error: Float64, config: LocalMapsConfig) -> NDArray[np.int64]:
+    """Rows of ``max_stars``: of each cell of a correlation length in turn the one with the least error."""
+    cell = np.floor(y / config.length_pix) * 100_000 + np.floor(x / config.length_pix)
+    order = np.lexsort((error, cell))
+    _, first, count = np.unique(cell[order], return_index=True, return_counts=True)
+    rank = np.empty(x.size, np.int64)
+    rank[order] = np.arange(x.size) - np.repeat(first, count)
+    return np.sort(np.lexsort((error, rank))[: config.max_stars])
 
 
 def _correlation(distance: Float64, config: LocalMapsConfig) -> Float64:

@@ -196,10 +196,16 @@ def _quality(difference: DifferenceImage, detections: Detections, fits: PointFit
     footprint, center = np.zeros(quality.size, np.uint16), np.zeros(quality.size, np.uint16)
     x = np.floor(fits.table[:, psf_flux.X] + 0.5).astype(np.int32)
     y = np.floor(fits.table[:, psf_flux.Y] + 0.5).astype(np.int32)
+    # once a footprint, not once a peak: that of a bright star's bleed is large and has hundreds
+    _, first, place = np.unique(detections.parent, return_index=True, return_inverse=True)
+    of_footprint, none = np.zeros(first.size, np.uint16), np.zeros(quality.size, np.int32)
+    detected = int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
     mask_unions(
-        difference.frame.mask, int(Mask.DETECTED | Mask.DETECTED_NEGATIVE), detections.y0, detections.y1,
-        detections.x0, detections.x1, y, x, footprint, center,
+        difference.frame.mask, detected, detections.y0[first], detections.y1[first], detections.x0[first],
+        detections.x1[first], y[first], x[first], of_footprint, np.zeros_like(of_footprint),
     )  # fmt: skip
+    mask_unions(difference.frame.mask, detected, none, none, none, none, y, x, footprint, center)
+    footprint = of_footprint[place]
     quality["footprintMask"], quality["centerMask"] = footprint, center
     ny, nx = difference.frame.shape
     quality["pixelMask"] = difference.frame.mask[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)]

@@ -25,7 +25,7 @@ class SourcesConfig:
     """How sources are found and measured."""
 
     min_snr: float = 5.0
-    max_sources: int = 30_000
+    max_sources: int = 20_000
     """The brightest are kept."""
     aperture_fwhm: float = 2.0
     """Radius of the aperture in units of the seeing."""

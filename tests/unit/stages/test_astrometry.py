@@ -83,6 +83,13 @@ def test_a_crowded_field_with_many_strangers() -> None:
     assert separation_arcsec(*result.wcs.pixel_to_sky(truth[0], truth[1]), truth[2], truth[3]).max() < 0.010
 
 
+def test_a_crowded_field_whose_brightest_stars_are_all_saturated() -> None:
+    sources, stars, truth = make_field(6000, pointing=(4, -3, 0.04), seed=3)
+    faint = sources["psfFlux"] < np.sort(sources["psfFlux"])[-1500]
+    result = solve(sources[faint], stars)
+    assert separation_arcsec(*result.wcs.pixel_to_sky(truth[0], truth[1]), truth[2], truth[3]).max() < 0.010
+
+
 @pytest.mark.parametrize("n", [8, 14, 30])
 def test_few_stars_take_fewer_orders(n: int) -> None:
     sources, stars, truth = make_field(n, extra=3, pointing=(3, 2, 0.03))
