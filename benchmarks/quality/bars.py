@@ -46,7 +46,7 @@ class Bar:
 
 
 _Q: Final = "quality."
-BARS: Final = (
+BARS: Final[tuple[Bar, ...]] = (
     Bar(name="detector-visits", path="detector_visits", low=20, digits=0),
     Bar(name="injections", path=_Q + "injected", low=5000, digits=0),
     Bar(name="completeness, SNR 6-100, claimed", path=_Q + "completeness_snr6", low=0.985, digits=4, elsewhere="0.99"),
@@ -86,6 +86,8 @@ BARS: Final = (
     Bar(
         name="centers lost at the best seeing [%]", path=_Q + "cosmic_rays.centers_lost_sharpest", high=0.1, factor=100
     ),
+    Bar(name="snr50, ESO pair", path=_Q + "real_frames.eso_pair.snr50", low=4.5, high=5.15, digits=2),
+    Bar(name="snr50, SDSS frame", path=_Q + "real_frames.sdss_frame.snr50", low=4.75, high=5.15, digits=2),
     Bar(name="CPU to DIASources over R", path="dia_cpu_ratio", high=32, digits=1, elsewhere="387"),
     Bar(name="wall over R's", path="wall_ratio", high=22, digits=1),
 )
