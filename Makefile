@@ -62,3 +62,6 @@ bench-peers: kernels  ## the classic tools on one frame beside our pipeline: CPU
 .PHONY: bench-choices
 bench-choices: kernels  ## cost and quality of each choice of the pipeline (REPORT=FILE DATASET=FOLDER CHOICES=a,b)
 	@$(BIN)/sub60 bench-choices --folder $(VAR)/choices $(if $(DATASET),--dataset $(DATASET)) $(if $(CHOICES),--choices $(CHOICES)) $(if $(REPORT),--report $(REPORT))
+.PHONY: train-reliability
+train-reliability: kernels  ## train the model of the alerts' reliability on simulated skies (needs: pip install "sub60[train]"; REPORT=FILE)
+	@$(BIN)/sub60 train-reliability --folder $(VAR)/reliability $(if $(REPORT),--report $(REPORT))

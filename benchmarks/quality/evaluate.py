@@ -1,6 +1,6 @@
 """Figures of one detector-visit: plain arrays and counts, so that many can be pooled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from benchmarks.quality.false_positives import causes, is_false
 from benchmarks.quality.matching import match_one_to_one, offsets_mas
 from benchmarks.quality.photometry import forced_flux
 from benchmarks.quality.products import Products, signs
+from benchmarks.quality.reliability import classify, count, no_counts
 from benchmarks.quality.theory import centroid_bound_pix, expected_noise_peaks
 from benchmarks.quality.truth import Truth
 
@@ -59,6 +60,8 @@ class DetectorQuality:
     zero_point_error_mag: float
     sky_pull: Float64
     snr_map_sd: float
+    reliability: NDArray[np.int64] = field(default_factory=no_counts)
+    """As :func:`benchmarks.quality.reliability.count` gives it."""
 
 
 def evaluate(products: Products, truth: Truth, seed: int = 1) -> DetectorQuality:
@@ -82,6 +85,7 @@ def evaluate(products: Products, truth: Truth, seed: int = 1) -> DetectorQuality
         zero_point_error_mag=zero_point_error(products, truth),
         sky_pull=sky_pulls(products, truth, seed),
         snr_map_sd=snr_map_sd(products, truth),
+        reliability=count(classify(products, truth), products.dia_sources["snr"], products.dia_sources["reliability"]),
     )
 
 

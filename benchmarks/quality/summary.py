@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.quality.completeness import by_bin, fraction, snr50
 from benchmarks.quality.evaluate import DetectorQuality, Injections
 from benchmarks.quality.photometry import robust_sd
+from benchmarks.quality.reliability import summarize_reliability
 
 Float64 = NDArray[np.float64]
 
@@ -34,6 +35,7 @@ def summarize(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
         "masked_fraction": 1 - float(np.mean([part.claimed_fraction for part in parts])),
         "snr50": snr50(found, snr),
         "false_positives": _false_positives(parts),
+        "reliability": summarize_reliability([part.reliability for part in parts]),
         "astrometry": _astrometry(everything),
         "flux": _flux(everything, parts),
         "pull": _pull(injections),
