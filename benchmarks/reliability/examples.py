@@ -72,9 +72,12 @@ def read_examples(dataset: Path, cache: Path) -> Iterator[Examples]:
     key = _digest(dataset)
     opened = None
     for event in events:
-        path = cache / f"{event['visit']}_{event['detector']:03d}-{key}.npz"
+        name = f"{event['visit']}_{event['detector']:03d}"
+        path = cache / f"{name}-{key}.npz"
         if not path.is_file():
             opened = opened or open_dataset(dataset)
+            for older in cache.glob(f"{name}-*.npz"):
+                older.unlink()
             _write(path, _examine(opened, event))
         with np.load(path, allow_pickle=False) as arrays:
             if arrays["label"].size:
@@ -154,8 +157,6 @@ def _nothing() -> Examples:
 
 def _write(path: Path, examples: Examples) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    for older in path.parent.glob(f"{path.name.split('-')[0]}-*.npz"):
-        older.unlink()
     part = path.with_suffix(".part.npz")
     np.savez_compressed(part, **{name: getattr(examples, name) for name in Examples.__dataclass_fields__})
     part.rename(path)

@@ -16,7 +16,7 @@ from core.kernels.trees import LEAF, tree_sums
 Float64 = NDArray[np.float64]
 
 SEED: Final = 60
-N_TREES: Final = 300
+N_TREES: Final = 200
 FAINT_WEIGHT: Final = 0.3
 """Of sources under six sigma: noise peaks and faint changes, which nothing can tell apart."""
 PARAMETERS: Final[dict[str, Any]] = {
@@ -38,6 +38,9 @@ PARAMETERS: Final[dict[str, Any]] = {
 }
 ALLOWED_LOSS: Final = 0.03
 ALLOWED_BOGUS: Final = 0.03
+AIMED_LOSS: Final = 0.02
+AIMED_BOGUS: Final = 0.01
+"""On the training skies, held out: with PSFs of another make more is left of stars, and the room is needed there."""
 
 
 def lightgbm() -> Any:
@@ -73,7 +76,7 @@ def fit(examples: Examples, version: str = "draft") -> TreeModel:
         params={"max_bin": PARAMETERS["max_bin"], "verbosity": -1},
     )
     booster = package.train(PARAMETERS, data, num_boost_round=N_TREES)
-    model = _flatten(booster.dump_model()["tree_info"], tuple(str(name) for name in examples.names), version)
+    model = flatten(booster.dump_model()["tree_info"], tuple(str(name) for name in examples.names), version)
     expected = booster.predict(examples.features.astype(np.float64), raw_score=True)
     np.testing.assert_allclose(logits(model, examples), expected, atol=1e-9)
     return model
@@ -91,17 +94,17 @@ def held_out_logits(examples: Examples, sky: NDArray[np.int64]) -> Float64:
     out = np.empty(examples.label.size)
     for number in np.unique(sky):
         held = sky == number
-        out[held] = logits(fit(_take(examples, ~held)), _take(examples, held))
+        out[held] = logits(fit(take(examples, ~held)), take(examples, held))
     return out
 
 
 def best_bias(examples: Examples, logit: Float64) -> float:
-    """What to add so that at one half the worst class's loss and the passing bogus are equally near their limits."""
+    """What to add so that at one half the worst class's loss and the passing bogus are equally near their aims."""
     bright = (np.abs(examples.snr) > MIN_SNR) & examples.is_kept
     groups = [np.sort(logit[bright & (examples.label == label)]) for label in range(BOGUS + 1)]
     cuts = np.quantile(np.concatenate(groups), np.linspace(0.002, 0.998, 2000))
-    lost = [np.searchsorted(group, cuts) / max(group.size, 1) / ALLOWED_LOSS for group in groups[:BOGUS]]
-    passed = (1 - np.searchsorted(groups[BOGUS], cuts) / max(groups[BOGUS].size, 1)) / ALLOWED_BOGUS
+    lost = [np.searchsorted(group, cuts) / max(group.size, 1) / AIMED_LOSS for group in groups[:BOGUS]]
+    passed = (1 - np.searchsorted(groups[BOGUS], cuts) / max(groups[BOGUS].size, 1)) / AIMED_BOGUS
     worst = np.maximum(np.max(lost, axis=0), passed)
     best = np.flatnonzero(worst <= worst.min() + 1e-9)
     return -float(cuts[best[best.size // 2]])
@@ -125,13 +128,14 @@ def version_of(model: TreeModel) -> str:
     return f"gbt-{digest.hexdigest()[:8]}"
 
 
-def _take(examples: Examples, rows: NDArray[np.bool_]) -> Examples:
+def take(examples: Examples, rows: NDArray[np.bool_]) -> Examples:
+    """Some of the rows."""
     picked = {n: getattr(examples, n)[rows] for n in Examples.__dataclass_fields__ if n != "names"}
     return Examples(names=examples.names, **picked)
 
 
-def _flatten(trees: list[dict[str, Any]], names: tuple[str, ...], version: str) -> TreeModel:
-    """Nodes of all trees one after the other, parents before children."""
+def flatten(trees: list[dict[str, Any]], names: tuple[str, ...], version: str) -> TreeModel:
+    """Nodes of all dumped trees one after the other, parents before children."""
     rows: list[tuple[int, float, int, int, float]] = []
     roots = []
     for tree in trees:

@@ -32,12 +32,13 @@ FOOTPRINT_BITS: Final = {
     "streak": Mask.STREAK,
     "suspect": Mask.SUSPECT | Mask.CROSSTALK | Mask.HIGH_VARIANCE,
 }
-N_BRIGHTEST: Final = 256
+N_BRIGHTEST: Final = 64
 """Sources of the science image whose wings are looked at, everywhere on the detector."""
-WING_SLOPE: Final = 3.0
+N_NEAREST: Final = 4
+"""Nearest sources whose wings are looked at too; wings fall off as the third power of the distance."""
 NEIGHBOR_FWHM: Final = 10.0
 N_RESIDUALS: Final = 400
-MIN_RESIDUALS: Final = 12
+N_WITNESSES: Final = 12
 """Stars asked for each source, the nearest ones."""
 MAX_RESIDUAL_ERROR: Final = 0.02
 OWN_PIX: Final = 3.0
@@ -96,6 +97,7 @@ def source_features(measured: Measurement, around: Surroundings) -> FeatureTable
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         columns = {
             **_point(sources, quality),
+            **_growth(sources, quality),
             **_host(sources),
             **_shape(sources, quality),
             **_dipole(sources, quality),
@@ -148,6 +150,20 @@ def _point(sources: Catalog, quality: Catalog) -> dict[str, Float64]:
         "position_error": position * snr,
         "good_fraction": quality["goodFraction"].astype(np.float64),
         "centroid_flag": (sources["centroid_flag"] == 1).astype(np.float64),
+    }
+
+
+def _growth(sources: Catalog, quality: Catalog) -> dict[str, Float64]:
+    """Core and ring: what is left of a star whose PSF was wrong is no point, though its peak looks like one."""
+    flux, error = _float(sources, "psfFlux", "psfFluxErr")
+    core, core_error, wide, wide_error = (
+        quality[name].astype(np.float64) for name in ("coreFlux", "coreFluxErr", "wideFlux", "wideFluxErr")
+    )
+    return {
+        "core": core / flux,
+        "wide": wide / flux,
+        "core_pull": (core - flux) * np.sign(flux) / np.hypot(core_error, error),
+        "ring_pull": (wide - core) * np.sign(flux) / np.hypot(core_error, wide_error),
     }
 
 
@@ -244,24 +260,25 @@ def _detections_near(xy: Float64, fwhm: Float64, detected: Float64) -> dict[str,
 
 
 def _stars_near(xy: Float64, fwhm: Float64, error: Float64, flux: Float64, stars: Catalog) -> dict[str, Float64]:
-    """Light of the brightest stars' wings here, if all fell off as the third power of the distance."""
+    """Light of the brightest wing here, of the detector's brightest stars and the nearest ones, and whose it is."""
+    n = xy.shape[0]
+    if n == 0 or stars.size < N_NEAREST:
+        return dict.fromkeys(("wing", "wing_share", "star_distance", "star_contrast"), np.full(n, np.nan))
     brightness = np.nan_to_num(np.fmax(stars["psfFlux"], stars["apFlux"]).astype(np.float64))
-    chosen = np.argsort(-brightness, kind="stable")[:N_BRIGHTEST]
-    if xy.size == 0 or chosen.size == 0:
-        nothing = np.full(xy.shape[0], np.nan)
-        return dict.fromkeys(("wing", "wing_share", "star_distance", "star_contrast"), nothing)
-    dx = xy[:, None, 0] - stars["x"][None, chosen]
-    dy = xy[:, None, 1] - stars["y"][None, chosen]
-    distance = np.hypot(dx, dy) / fwhm[:, None]
-    light = brightness[None, chosen] / (1 + distance) ** WING_SLOPE
-    nearest = np.argmax(light, axis=1)
-    rows = np.arange(xy.shape[0])
-    wing = light[rows, nearest]
+    places = np.stack(_float(stars, "x", "y"), axis=-1)
+    _, nearest = cKDTree(places).query(xy, k=N_NEAREST)
+    brightest = np.argsort(-brightness, kind="stable")[:N_BRIGHTEST]
+    index = np.concatenate([nearest, np.broadcast_to(brightest, (n, brightest.size))], axis=1)
+    offset = places[index] - xy[:, None, :]
+    square = np.einsum("ijk,ijk->ij", offset, offset) / np.square(fwhm)[:, None]
+    light = brightness[index] / ((1 + square) * np.sqrt(1 + square))
+    rows, column = np.arange(n), np.argmax(light, axis=1)
+    wing, star = light[rows, column], brightness[index[rows, column]]
     return {
         "wing": _log(wing / error),
         "wing_share": _log(wing / flux),
-        "star_distance": np.minimum(distance[rows, nearest], 100.0),
-        "star_contrast": _log(brightness[chosen[nearest]] / flux),
+        "star_distance": np.minimum(np.sqrt(square[rows, column]), 100.0),
+        "star_contrast": _log(star / flux),
     }
 
 
@@ -271,15 +288,16 @@ def _subtraction(sources: Catalog, residuals: StarResiduals) -> dict[str, Float6
     flux, error, science, template = _float(sources, "psfFlux", "psfFluxErr", "scienceFlux", "templateFlux")
     star = np.fmax(science, template)
     share = np.abs(flux) / star
-    if n == 0 or residuals.x.size < MIN_RESIDUALS:
+    if n == 0 or residuals.x.size <= N_WITNESSES:
         nothing = np.full(n, np.nan)
         return dict.fromkeys(("residual", "residual_same_sign", "share_over_residual", "share_pull"), nothing)
     tree = cKDTree(np.stack([residuals.x, residuals.y], axis=-1))
-    distance, rows = tree.query(np.stack(_float(sources, "x", "y"), axis=-1), k=MIN_RESIDUALS)
+    distance, rows = tree.query(np.stack(_float(sources, "x", "y"), axis=-1), k=N_WITNESSES + 1)
     # a star is no witness of itself
-    left = np.where(distance > OWN_PIX, residuals.share[rows], np.nan)
-    typical = np.nanmedian(np.abs(left), axis=1)
-    signed = np.nanmedian(left, axis=1) * np.sign(flux)
+    is_own = distance[:, :1] < OWN_PIX
+    left = residuals.share[np.where(is_own, rows[:, 1:], rows[:, :-1])]
+    typical = np.median(np.abs(left), axis=1)
+    signed = np.median(left, axis=1) * np.sign(flux)
     return {
         "residual": _log(typical),
         "residual_same_sign": signed / share,

@@ -28,12 +28,13 @@ from core.stages.reliability_features import (
     StarResiduals,
     Surroundings,
     source_features,
+    star_residuals,
 )
 from core.stopwatch import Clock
 from core.warm_up import warm_up
 from core.workspace import Workspace
 from tests.support.reference import trees as twin
-from tests.support.sky_scene import Scene, detections_at
+from tests.support.sky_scene import Scene, detections_at, psf_image
 
 
 def random_trees(seed: int, n_trees: int, n_features: int, depth: int) -> TreeModel:
@@ -102,14 +103,42 @@ def measured() -> tuple[Measurement, Surroundings]:
     detections = detections_at([60.0, 110.0, 160.0, 60.0], [60.0, 60.0, 60.0, 180.0], [8.0, 20.0, 60.0, 5.1])
     stamp = ProcessingStamp(release=1, time_processed_mjd_tai=61000.2)
     found = measure(difference, exposure, template, detections, Workspace(), MeasureConfig(), stamp)
-    stars = np.zeros(2, SOURCE)
-    stars["x"], stars["y"], stars["psfFlux"], stars["apFlux"] = [90.0, 150.0], [90.0, 30.0], 1e5, np.nan
+    stars = np.zeros(4, SOURCE)
+    stars["x"], stars["y"], stars["psfFlux"], stars["apFlux"] = [90, 150, 40, 200], [90, 30, 200, 200], 1e5, np.nan
     x, y = found.sources["x"].astype(np.float64), found.sources["y"].astype(np.float64)
     random = np.random.default_rng(2)
     residuals = StarResiduals(
         x=random.uniform(0, 256, 30), y=random.uniform(0, 256, 30), share=random.normal(0, 0.01, 30)
     )
     return found, Surroundings(x=x, y=y, sources=stars, residuals=residuals, pixel_scale_arcsec=0.2)
+
+
+def test_core_and_ring_of_a_point_are_its_flux_and_of_a_wrong_width_are_not() -> None:
+    scene = Scene(fwhm=4.0, noise=1.0)
+    flux = scene.flux_of_snr(500.0)
+    scene.add_point(100.3, 100.7, flux)
+    residual = 0.3 * flux * (psf_image(3.4) - psf_image(4.4))
+    scene.science[165:196, 85:116] += residual.astype(scene.science.dtype)
+    difference, exposure, template = scene.build()
+    stamp = ProcessingStamp(release=1, time_processed_mjd_tai=61000.2)
+    detections = detections_at([100.0, 100.0], [101.0, 180.0], [500.0, 50.0])
+    found = measure(difference, exposure, template, detections, Workspace(), MeasureConfig(), stamp)
+    point, wrong = found.quality
+    for name in ("coreFlux", "wideFlux"):
+        assert point[name] == pytest.approx(flux, rel=0.02)
+    assert wrong["wideFlux"] < 0.3 * wrong["coreFlux"]
+
+
+def test_stars_left_in_the_difference_are_shares_of_theirs() -> None:
+    scene = Scene(fwhm=4.0, noise=1.0)
+    stars = np.zeros(3, SOURCE)
+    stars["x"], stars["y"], stars["isPsfStar"] = [80.0, 120.0, 160.0], 100.0, [True, True, False]
+    stars["psfFlux"] = scene.flux_of_snr(5000.0)
+    for x in stars["x"]:
+        scene.add_point(float(x), 100.0, 0.04 * float(stars["psfFlux"][0]))
+    residuals = star_residuals(scene.build()[0], stars)
+    assert residuals.x.tolist() == [80.0, 120.0]
+    np.testing.assert_allclose(residuals.share, 0.04, rtol=0.05)
 
 
 def test_features_are_finite_and_the_packaged_model_knows_them() -> None:
@@ -142,11 +171,12 @@ def test_place_time_identity_and_sign_of_the_axes_are_no_features() -> None:
 def test_the_scale_of_fluxes_is_no_feature() -> None:
     found, around = measured()
     before = source_features(found, around)
-    brighter = Measurement(sources=found.sources.copy(), quality=found.quality)
-    fluxes = [name for name in found.sources.dtype.names if "Flux" in name and "flag" not in name]
+    brighter = Measurement(sources=found.sources.copy(), quality=found.quality.copy())
     stars = around.sources.copy()
-    for name in fluxes:
-        brighter.sources[name] *= 8
+    for rows in (brighter.sources, brighter.quality):
+        for name in rows.dtype.names:
+            if "Flux" in name and "flag" not in name:
+                rows[name] *= 8
     for name in ("psfFlux", "apFlux"):
         stars[name] *= 8
     after = source_features(brighter, replace(around, sources=stars))
