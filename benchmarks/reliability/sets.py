@@ -55,5 +55,6 @@ SETS: Final = (
     _training(24, 94, ("i", "y"), (1.05, 0.8, 0.55, 0.7)),
     _test(33, 94, ("i", "g"), (0.7, 0.95)),
     _training(25, 94, ("r", "u"), (0.7, 0.9, 0.95, 0.75)),
+    _test(34, 4, ("r",), (0.65, 0.9)),
 )
 """Each detector-visit costs half a minute to simulate, once; seeds 21 to 29 train, 31 to 39 test."""
