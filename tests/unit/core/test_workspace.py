@@ -1,5 +1,6 @@
 """Threads that share a stage's loops: each part is done once, errors come through, CPU is counted."""
 
+import itertools
 import threading
 import time
 
@@ -64,4 +65,4 @@ def test_bands_cover_the_range_without_overlap() -> None:
         edges = bands(n, 3)
         assert edges[0][0] == 0
         assert edges[-1][1] == n
-        assert all(a[1] == b[0] for a, b in zip(edges, edges[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
