@@ -16,7 +16,7 @@ from core.warm_up import NJY_PER_ELECTRON, made_up_visit, warm_up
 
 STAGES = [
     "isr", "background", "seeing", "cosmic_rays", "detect_sources", "psf", "astrometry", "photometry", "template",
-    "subtract", "detect", "measure", "associate", "forced", "features", "cutouts",
+    "subtract", "streaks", "detect", "measure", "associate", "forced", "features", "cutouts",
 ]  # fmt: skip
 
 
