@@ -75,3 +75,6 @@ bench-hard: kernels  ## the pipeline on hard skies: crowded, shallow, sharp, bri
 .PHONY: bench-effects
 bench-effects: kernels  ## what each effect of the simulated sky costs in quality: one off at a time (REPORT=FILE EFFECTS=a,b)
 	@$(BIN)/sub60 bench-effects --folder $(VAR)/effects $(if $(EFFECTS),--effects $(EFFECTS)) $(if $(REPORT),--report $(REPORT))
+.PHONY: train-reliability
+train-reliability: kernels  ## train the model of the alerts' reliability on simulated skies (needs: pip install "sub60[train]"; REPORT=FILE)
+	@$(BIN)/sub60 train-reliability --folder $(VAR)/reliability $(if $(REPORT),--report $(REPORT))

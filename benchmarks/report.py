@@ -95,6 +95,14 @@ class Pull(_Section):
     sd: float | None
 
 
+class ReliabilityFigures(_Section):
+    """Of DIASources over six sigma, at one threshold."""
+
+    recall: dict[str, Fraction | None]
+    bogus_pass: Fraction | None
+    false_positives_snr6: float
+
+
 class Quality(_Section):
     """Against truth (docs/reports.md)."""
 
@@ -106,6 +114,7 @@ class Quality(_Section):
     masked_fraction: Fraction
     snr50: float | None
     false_positives: FalsePositives
+    reliability: ReliabilityFigures | None = None
     astrometry: AstrometryFigures
     flux: FluxFigures
     pull: Pull

@@ -29,11 +29,13 @@ from core.stages.features import update_objects
 from core.stages.flag_cuts import flag_cuts
 from core.stages.forced import force_photometry, forced_targets
 from core.stages.isr import isr
-from core.stages.measure import ProcessingStamp, measure
+from core.stages.measure import Measurement, ProcessingStamp, measure
 from core.stages.merge_history import merge_history
 from core.stages.photometry import apply_zero_point, fit_zero_point
 from core.stages.pointing import predict_wcs
 from core.stages.psf import fit_psf
+from core.stages.reliability import Reliability, score_sources
+from core.stages.reliability_features import Surroundings, star_residuals
 from core.stages.sky_sources import check_sky
 from core.stages.solar_system import describe
 from core.stages.sources import detect_sources, measure_seeing
@@ -86,6 +88,8 @@ class Pipeline:
         self.config = config
         self.workspace = Workspace()
         self._clock = clock
+        self.score: Callable[[Measurement, Surroundings], Reliability] = score_sources
+        """What fills ``reliability``; whoever trains a model listens here."""
 
     def measure(
         self,
@@ -249,6 +253,7 @@ class Pipeline:
             measured = measure(difference, exposure, warped, detections, workspace, measure_config, first.stamp)
             cuts = flag_cuts(measured, config.flag_cuts)
             kept = measured.take(cuts.is_kept)
+            self._fill_reliability(kept, measured, exposure, difference, first.sources)
             sky = check_sky(difference, info, config.sky)
             limit_claims(difference, config.subtract)
         with watch.stage("associate"):
@@ -279,6 +284,25 @@ class Pipeline:
             counts=counts,
             summary=first.summary | _difference_summary(difference, warped, sky) | {"n_streaks": float(n_streaks)},
         )
+
+    def _fill_reliability(
+        self,
+        kept: Measurement,
+        measured: Measurement,
+        exposure: Exposure,
+        difference: DifferenceImage,
+        sources: Catalog,
+    ) -> None:
+        """Score what the cuts kept, in place."""
+        around = Surroundings(
+            x=measured.sources["x"].astype(np.float64),
+            y=measured.sources["y"].astype(np.float64),
+            sources=sources,
+            residuals=star_residuals(difference, sources),
+            pixel_scale_arcsec=exposure.wcs.pixel_scale_arcsec,
+        )
+        reliability = self.score(kept, around)
+        kept.sources["reliability"], kept.sources["reliabilityVersion"] = reliability.probability, reliability.version
 
 
 def _difference_summary(difference: DifferenceImage, warped: WarpedTemplate, sky: SkyCheck) -> dict[str, float]:

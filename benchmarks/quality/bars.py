@@ -46,7 +46,7 @@ class Bar:
 
 
 _Q: Final = "quality."
-BARS: Final = (
+BARS: Final[tuple[Bar, ...]] = (
     Bar(name="detector-visits", path="detector_visits", low=20, digits=0),
     Bar(name="injections", path=_Q + "injected", low=5000, digits=0),
     Bar(name="completeness, SNR 6-100, claimed", path=_Q + "completeness_snr6", low=0.985, digits=4, elsewhere="0.99"),
@@ -57,6 +57,12 @@ BARS: Final = (
     Bar(name="S/N map sd", path=_Q + "snr_map_sd", low=0.98, high=1.02),
     Bar(name="false positives beyond noise", path=_Q + "false_positives.excess", high=20, digits=1, elsewhere="10-174"),
     Bar(name="false positives over 6 sigma", path=_Q + "false_positives.snr6", high=12, digits=1),
+    Bar(name="bogus passing [%]", path=_Q + "reliability.bogus_pass", high=3, factor=100, digits=1, elsewhere="5"),
+    *(
+        Bar(name=f"recall, {kind}", path=f"{_Q}reliability.recall.{kind}", low=0.97, elsewhere="0.934")
+        for kind in ("transient", "variable_positive", "variable_negative", "mover")
+    ),
+    Bar(name="false positives left", path=_Q + "reliability.false_positives_snr6", high=1.5, digits=2),
     Bar(name="astrometry, SNR 18-22, over CRLB", path=_Q + "astrometry.ratio_to_crlb", high=1.10, digits=2),
     Bar(name="astrometry floor [mas]", path=_Q + "astrometry.floor_mas", high=6, digits=1),
     Bar(name="astrometry offset [mas]", path=_Q + "astrometry.offset_mas", high=2, digits=1),
@@ -86,6 +92,8 @@ BARS: Final = (
     Bar(
         name="centers lost at the best seeing [%]", path=_Q + "cosmic_rays.centers_lost_sharpest", high=0.1, factor=100
     ),
+    Bar(name="snr50, ESO pair", path=_Q + "real_frames.eso_pair.snr50", low=4.5, high=5.15, digits=2),
+    Bar(name="snr50, SDSS frame", path=_Q + "real_frames.sdss_frame.snr50", low=4.75, high=5.15, digits=2),
     Bar(name="CPU to DIASources over R", path="dia_cpu_ratio", high=32, digits=1, elsewhere="387"),
     Bar(name="wall over R's", path="wall_ratio", high=22, digits=1),
 )

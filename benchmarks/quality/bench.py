@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.environment import commit, environment
 from benchmarks.quality import bars
+from benchmarks.quality.real_frames import real_figures
 from benchmarks.quality.rerun import Opened, Rerun, compare, open_dataset, simulation
 from benchmarks.quality.summary import summarize
 from benchmarks.replay import read_events, readouts
@@ -22,6 +23,8 @@ from benchmarks.simulator.dataset import is_complete, n_steps, simulate
 from core.errors import UnusableDataError
 
 VISITS: Final = 12
+ROUNDS: Final = 12
+"""Of sources added to each real frame."""
 _FIRST_SEED: Final = 1000
 """Seeds below are for tuning."""
 
@@ -116,8 +119,22 @@ Examples:
 @click.option("--seed", type=click.IntRange(1), help="Of the simulation; default: from the commit's hash.")
 @click.option("--visits", type=click.IntRange(1), default=VISITS, show_default=True, help="Of two detectors each.")
 @click.option("--jobs", type=click.IntRange(1), default=2, show_default=True, help="Processes that simulate.")
+@click.option(
+    "--real",
+    envvar="SUB60_REFERENCE_DATA",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of reference data with real frames (SUB60_REFERENCE_DATA).",
+)
 @click.option("--report", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here.")
-def command(folder: Path, dataset: Path | None, seed: int | None, visits: int, jobs: int, path: Path | None) -> None:
+def command(
+    folder: Path,
+    dataset: Path | None,
+    seed: int | None,
+    visits: int,
+    jobs: int,
+    real: Path | None,
+    path: Path | None,
+) -> None:
     """Simulate full detectors, process them, and print every figure of quality beside its bar.
 
     Exit code 1 where a bar is not kept.
@@ -133,7 +150,7 @@ def command(folder: Path, dataset: Path | None, seed: int | None, visits: int, j
     with _bar("processing", console) as progress:
         task = progress.add_task("", total=len(events))
         runs, speeds = run(opened, events, lambda line: progress.update(task, advance=1, description=line))
-    report = _report(dataset, events, runs, speeds)
+    report = _report(dataset, events, runs, speeds, _real_frames(real, console))
     document = report.model_dump(by_alias=True, exclude_unset=True)
     bars.show(document, Console() if Console().is_terminal else Console(width=140))
     _show_detectors(document, Console() if Console().is_terminal else Console(width=140))
@@ -144,7 +161,23 @@ def command(folder: Path, dataset: Path | None, seed: int | None, visits: int, j
         raise SystemExit(1)
 
 
-def _report(dataset: Path, events: Sequence[dict[str, Any]], runs: Sequence[Rerun], speeds: dict[str, Any]) -> Report:
+def _real_frames(folder: Path | None, console: Console) -> dict[str, Any]:
+    """Figures of the real frames, where they are."""
+    if folder is None:
+        console.print("real frames are left out: SUB60_REFERENCE_DATA does not name the folder of reference data")
+        return {}
+    with _bar("real frames", console) as progress:
+        task = progress.add_task("", total=2 * ROUNDS)
+        return real_figures(folder, ROUNDS, lambda line: progress.update(task, advance=1, description=line))
+
+
+def _report(
+    dataset: Path,
+    events: Sequence[dict[str, Any]],
+    runs: Sequence[Rerun],
+    speeds: dict[str, Any],
+    real_frames: dict[str, Any],
+) -> Report:
     made = simulation(dataset)
     parts = [run.quality for run in runs if run.quality is not None]
     outcomes: dict[str, int] = {}
@@ -160,7 +193,7 @@ def _report(dataset: Path, events: Sequence[dict[str, Any]], runs: Sequence[Reru
             "detector_visits": len(events),
             "outcomes": outcomes,
             **speeds,
-            **({"quality": summarize(parts)} if parts else {}),
+            **({"quality": summarize(parts) | {"real_frames": real_frames}} if parts else {}),
             "not_simulated": made.get("not_simulated", []),
         }
     )

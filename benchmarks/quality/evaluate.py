@@ -1,6 +1,6 @@
 """Figures of one detector-visit: plain arrays and counts, so that many can be pooled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from benchmarks.quality.false_positives import causes, is_false
 from benchmarks.quality.matching import match_one_to_one, offsets_mas
 from benchmarks.quality.photometry import forced_flux
 from benchmarks.quality.products import Products, signs
+from benchmarks.quality.reliability import classify, count, no_counts
 from benchmarks.quality.theory import centroid_bound_pix, expected_noise_peaks, photon_noise
 from benchmarks.quality.truth import Truth
 
@@ -65,6 +66,8 @@ class DetectorQuality:
     sky_pull: Float64
     snr_map_sd: float
     cosmic_rays: CosmicRayCounts
+    reliability: NDArray[np.int64] = field(default_factory=no_counts)
+    """As :func:`benchmarks.quality.reliability.count` gives it."""
 
 
 def evaluate(products: Products, truth: Truth, seed: int = 1) -> DetectorQuality:
@@ -89,6 +92,7 @@ def evaluate(products: Products, truth: Truth, seed: int = 1) -> DetectorQuality
         sky_pull=sky_pulls(products, truth, seed),
         snr_map_sd=snr_map_sd(products, truth),
         cosmic_rays=count_cosmic_rays(products, truth, false),
+        reliability=count(classify(products, truth), products.dia_sources["snr"], products.dia_sources["reliability"]),
     )
 
 

@@ -33,14 +33,18 @@ def is_false(products: Products, truth: Truth) -> Bool:
     return np.asarray(distance > EXCUSE_ARCSEC)
 
 
+def cause_of(products: Products, truth: Truth) -> NDArray[np.int8]:
+    """(n,) index in :data:`CAUSES` of what each DIASource would be, were it false."""
+    cause = np.full(products.dia_sources.size, -1, np.int8)
+    for number, (_, applies) in enumerate(_tests(products, truth)):
+        cause[applies & (cause < 0)] = number
+    return cause
+
+
 def causes(products: Products, truth: Truth, is_suspect: Bool) -> dict[str, int]:
     """How many of the suspects fall to each of :data:`CAUSES`."""
-    left = is_suspect.copy()
-    counts = {}
-    for name, applies in _tests(products, truth):
-        counts[name] = int((left & applies).sum())
-        left &= ~applies
-    return counts
+    cause = cause_of(products, truth)[is_suspect]
+    return {name: int(np.count_nonzero(cause == number)) for number, name in enumerate(CAUSES)}
 
 
 def _tests(products: Products, truth: Truth) -> Iterator[tuple[str, Bool]]:

@@ -13,6 +13,7 @@ import sep
 from astropy.io import fits
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
+from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 
 from benchmarks.quality.completeness import snr50
@@ -24,6 +25,7 @@ from core.flags import MASK_DTYPE
 from core.stages.background import BackgroundConfig, subtract_background
 from core.stages.detect import detect
 from core.stages.difference_pair import difference_pair, frames_of_pair
+from core.stages.subtract import sky_width
 from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
@@ -85,22 +87,23 @@ def sdss_frame(folder: Path, seed: int) -> tuple[Bool, Float64]:
     # counts are whole numbers: a plain width, of steps within five of a robust one
     step = np.diff(image, axis=1)[is_clear[:, 1:] & is_clear[:, :-1]].astype(np.float64)
     noise = float(np.std(step[np.abs(step) < 5 * robust_sd(step)]) / np.sqrt(2))
+    middle = psfs.at(image.shape[1] / 2, image.shape[0] / 2)
+    # a source's error is the scatter of fluxes where none is seen: galaxies too faint to be seen are in it
+    fluxes = fftconvolve(image - sep.Background(image).back(), middle[::-1, ::-1], mode="same")[is_clear]
+    error = robust_sd(fluxes.astype(np.float64)) / np.sqrt(np.square(middle).sum())
     x, y, snr = _places(is_clear, seed)
     stamps = np.stack([psfs.at(px, py) for px, py in zip(x, y, strict=True)])
-    flux = snr * noise / np.sqrt(np.square(stamps).sum(axis=(1, 2)))
+    flux = snr * error / np.sqrt(np.square(stamps).sum(axis=(1, 2)))
     light = np.where(segments, np.maximum(image - np.median(image), 0), 0)
     variance = (noise**2 + light / psfs.gain).astype(np.float32)
     frame = Frame(image=_added(image, stamps, x, y, flux), variance=variance, mask=np.zeros(image.shape, MASK_DTYPE))
     workspace = Workspace()
     subtract_background(frame, workspace, BackgroundConfig(photon_noise=0.0))
-    middle = psfs.at(image.shape[1] / 2, image.shape[0] / 2).astype(np.float32)
-    difference = DifferenceImage(
-        frame=frame,
-        psf=PsfModel(coefficients=middle[None], order=0, shape=frame.shape),
-        kernel_sum=1.0,
-        is_science_convolved=False,
-        variance_scale=1.0,
-    )
+    psf = PsfModel(coefficients=middle.astype(np.float32)[None], order=0, shape=frame.shape)
+    # as every difference is: what is too faint to be seen alone is noise to what is looked for
+    scale = sky_width(frame, psf) ** 2
+    frame.variance[:] *= np.float32(scale)
+    difference = DifferenceImage(frame=frame, psf=psf, kernel_sum=1.0, is_science_convolved=False, variance_scale=scale)
     return _is_found(detect(difference, workspace), x, y), snr
 
 

@@ -11,6 +11,7 @@ from benchmarks.quality.completeness import by_bin, fraction, snr50
 from benchmarks.quality.cosmic_rays import STAR_SNR
 from benchmarks.quality.evaluate import DetectorQuality, Injections
 from benchmarks.quality.photometry import robust_sd
+from benchmarks.quality.reliability import summarize_reliability
 
 Float64 = NDArray[np.float64]
 
@@ -37,6 +38,7 @@ def summarize(parts: Sequence[DetectorQuality]) -> dict[str, Any]:
         "snr50": snr50(found, snr),
         "false_positives": _false_positives(parts),
         "astrometry": {**_astrometry(injections), "variables": _astrometry(variables)},
+        "reliability": summarize_reliability([part.reliability for part in parts]),
         "flux": _flux(everything, parts),
         "pull": _pull(injections),
         "sky_pull": _moments(np.concatenate([part.sky_pull for part in parts])),

@@ -1,4 +1,4 @@
-"""Reads the packaged camera descriptions; the only files ``core`` ever opens."""
+"""Reads the packaged camera descriptions."""
 
 import csv
 import json

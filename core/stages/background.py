@@ -1,12 +1,14 @@
 """Sky background: a mesh of clipped modes, subtracted by bicubic interpolation."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
 from core.contracts.exposure import Frame
+from core.contracts.psf import polynomial_terms
 from core.contracts.results import Background
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
@@ -14,6 +16,9 @@ from core.kernels.background import mesh_statistics, subtract_mesh
 from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
+
+_MIN_CELLS: Final = 8
+"""A side of the mesh with fewer cells tells no object from the sky."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +33,8 @@ class BackgroundConfig:
     row_step: int = 2
     """Every such row goes into the statistics."""
     ignored_planes: Mask = Mask.BAD | Mask.SAT | Mask.NODATA | Mask.CR
+    max_object_sigma: float = 0.2
+    """Cells so far above a smooth sky, in units of a pixel's noise, hold the light of an object larger than they."""
     photon_noise: float = 1.0
     """Variance that the frame holds for each unit of a pixel's value: 1 for electrons, 0 where it holds none."""
 
@@ -55,10 +62,35 @@ def subtract_background(frame: Frame, workspace: Workspace, config: BackgroundCo
     if config.filter_cells > 1:
         mesh = median_filter(mesh, size=config.filter_cells, mode="nearest")
     median_sigma = float(np.nanmedian(sigma))
+    mesh = _without_large_objects(mesh, median_sigma, config)
     subtract_mesh(
         frame.image, frame.variance, frame.mask, _extended(mesh), max(median_sigma, 1e-6), config.photon_noise
     )
     return Background(level=float(np.median(mesh)), sigma=median_sigma, mesh=mesh)
+
+
+def _without_large_objects(mesh: Float32, sigma: float, config: BackgroundConfig) -> Float32:
+    """Cells that stand out of a second-order surface, as those of a large galaxy do, take the surface's value.
+
+    The surface is fitted to all cells, then to those within three of their own spread, until they stay the same.
+    """
+    if min(mesh.shape) < _MIN_CELLS:
+        return mesh
+    y, x = np.indices(mesh.shape)
+    terms = polynomial_terms(x.ravel(), y.ravel(), mesh.shape, 2)
+    values = mesh.ravel().astype(np.float64)
+    keep = np.ones(values.size, np.bool_)
+    for _ in range(20):
+        surface = terms @ np.linalg.lstsq(terms[keep], values[keep], rcond=None)[0]
+        residual = values - surface
+        spread = 1.4826 * float(np.median(np.abs(residual[keep])))
+        previous, keep = keep, np.abs(residual) <= 3 * max(spread, 1e-6)
+        if keep.sum() < values.size // 4:
+            return mesh
+        if (keep == previous).all():
+            break
+    is_object = residual > max(config.max_object_sigma * sigma, 5 * spread)
+    return np.where(is_object, surface, values).reshape(mesh.shape).astype(np.float32)
 
 
 def _filled(level: Float32) -> Float32:

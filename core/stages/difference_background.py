@@ -22,6 +22,12 @@ class DifferenceBackgroundConfig:
     row_step: int = 1
     min_fraction: float = 0.25
     """A cell with a smaller fraction of usable pixels takes the value of its neighbours."""
+    max_step_sigma: float = 0.1
+    """A cell that differs from the mean of its neighbourhood by more than this (in units of a pixel's noise) is not
+    averaged with it: the science image's sky is peaked where it took in the light of a large galaxy."""
+    enough_sigma: float = 1.0
+    """A mesh that takes out more than this anywhere is followed by another: clipped medians lag behind."""
+    max_rounds: int = 4
 
 
 def subtract_difference_background(frame: Frame, config: DifferenceBackgroundConfig | None = None) -> Float32:
@@ -35,12 +41,19 @@ def subtract_difference_background(frame: Frame, config: DifferenceBackgroundCon
     n_my, n_mx = max(1, round(ny / config.mesh_size_pix)), max(1, round(nx / config.mesh_size_pix))
     histograms = np.empty((n_my, n_mx, config.n_bins), np.int64)
     sigma = _cell_sigma(frame, n_my, n_mx)
-    mesh_histograms(frame.image, frame.variance, frame.mask, sigma, config.limit_sigma, config.row_step, histograms)
-    is_measured = histograms.sum(axis=2) >= config.min_fraction * ny * nx / (n_my * n_mx * config.row_step)
-    mesh = np.where(is_measured, _median(histograms, config) * sigma, np.nan)
-    mesh = _smooth(mesh).astype(np.float32)
-    subtract_mesh(mesh, frame.image)
-    return mesh
+    removed = np.zeros((n_my, n_mx), np.float32)
+    for _ in range(config.max_rounds):
+        mesh_histograms(frame.image, frame.variance, frame.mask, sigma, config.limit_sigma, config.row_step, histograms)
+        is_measured = histograms.sum(axis=2) >= config.min_fraction * ny * nx / (n_my * n_mx * config.row_step)
+        raw = np.where(is_measured, _median(histograms, config) * sigma, np.nan)
+        smooth = _smooth(raw)
+        is_steep = np.abs(raw - smooth) > config.max_step_sigma * sigma  # never where it is not measured
+        mesh = np.where(is_steep, raw, smooth).astype(np.float32)
+        subtract_mesh(mesh, frame.image)
+        removed += mesh
+        if np.abs(mesh / sigma).max() < config.enough_sigma:
+            break
+    return removed
 
 
 def _median(histograms: Int64, config: DifferenceBackgroundConfig) -> NDArray[np.float64]:

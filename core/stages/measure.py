@@ -42,14 +42,22 @@ SOURCE_QUALITY: Final = np.dtype(
         ("sizeRatio", "<f4"),
         ("footprintPixels", "<i4"),
         ("hasBothSigns", "?"),
+        ("coreFlux", "<f4"),
+        ("coreFluxErr", "<f4"),
+        ("wideFlux", "<f4"),
+        ("wideFluxErr", "<f4"),
     ]
 )
 """What the cuts and the reliability need and no alert field holds.
 
 Unions of mask bits over the footprint and the central 3 x 3, the central pixel's own; FIT_* bits; share of the PSF's
 weight on usable pixels; contrast of the central pixel over the PSF's and its error (1 for a point, several for a
-one-pixel event); trace of the moments over the PSF's; pixels of the footprint; whether it holds peaks of both signs.
+one-pixel event); trace of the moments over the PSF's; pixels of the footprint; whether it holds peaks of both signs;
+fluxes within :data:`CORE_FWHM` and :data:`WIDE_FWHM` of the center [nJy], corrected so that a point has its PSF flux.
 """
+
+CORE_FWHM: Final = 0.8
+WIDE_FWHM: Final = 1.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +122,7 @@ def measure(
     shapes = measure_shapes(plane, x, y, sign, _footprint_sides(detections))
     _fill_shapes(sources, shapes, jacobians)
     quality = _quality(difference, detections, fits, shapes)
+    _fill_growth(quality, plane, x, y)
     _fill_pixel_flags(sources, quality)
     sources["bboxSize"] = _box_sides(detections, x, y)
     if config.is_dipole_fitted:
@@ -218,6 +227,22 @@ def _quality(difference: DifferenceImage, detections: Detections, fits: PointFit
     negative = np.unique(detections.parent[detections.snr < 0])
     quality["hasBothSigns"] = np.isin(detections.parent, np.intersect1d(positive, negative))
     return quality
+
+
+def _fill_growth(quality: Catalog, plane: PsfOnFrame, x: Float64, y: Float64) -> None:
+    """Fluxes in two small apertures: a star subtracted with a wrong width has core and ring of two signs."""
+    psf, middle = plane.psf.center(), np.full(1, plane.psf.size // 2, np.float64)
+    blank = np.zeros(psf.shape, np.uint16)
+    for name, radius_fwhm in (("core", CORE_FWHM), ("wide", WIDE_FWHM)):
+        radius = radius_fwhm * plane.fwhm_pix
+        share, flux = np.empty((2, 1), np.float32), np.empty((2, x.size), np.float32)
+        status = np.empty(x.size, np.uint8)
+        aperture_flux(
+            psf, np.ones_like(psf), blank, 0, middle, middle, radius, share[0], share[1], np.empty(1, np.uint8)
+        )
+        frame = plane.frame
+        aperture_flux(frame.image, frame.variance, frame.mask, UNUSABLE, x, y, radius, flux[0], flux[1], status)
+        quality[f"{name}Flux"], quality[f"{name}FluxErr"] = flux / share[0, 0]
 
 
 _FOOTPRINT_FLAGS: Final = {
