@@ -88,7 +88,7 @@ def test_a_wcs_with_maps_inverts_and_moves_pixels_by_them() -> None:
 def test_maps_add_their_images_to_the_polynomials() -> None:
     shape = (1000, 1100)
     n_y, n_x = lattice_shape(shape, STEP)
-    y, x = np.mgrid[:n_y, :n_x] * float(STEP)
+    x = np.mgrid[:n_y, :n_x][1] * float(STEP)
     width = maps_of(0.02 * np.sin(x / 200))
     coefficients = np.zeros((n_terms(1) + 1, 25, 25), np.float32)
     coefficients[0] = gaussian(25, 2.0) / gaussian(25, 2.0).sum()
