@@ -198,7 +198,7 @@ def grow_saturated(mask: MaskArray, radius: int) -> None:
     for y in range(ny):
         for x0 in range(0, nx, _PIECE):
             x1 = min(x0 + _PIECE, nx)
-            if _has_bits(mask[y, x0:x1], _SCRATCH):
+            if _has_bits(mask[y, x0:x1], int(_SCRATCH)):
                 for x in range(x0, x1):
                     if mask[y, x] & _SCRATCH:
                         mask[y, x] = (mask[y, x] | _SAT) & ~_SCRATCH
