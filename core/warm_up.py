@@ -21,10 +21,15 @@ from core.contracts.catalogs import (
     empty_catalog,
 )
 from core.contracts.exposure import Frame, RawExposure, Template, VisitInfo
+from core.contracts.psf import PsfModel
 from core.contracts.results import DetectorResult
 from core.contracts.wcs import Wcs
 from core.pipeline import FirstHalf, Pipeline
+from core.stages.dipole import DipoleConfig, fit_dipoles
+from core.stages.point_source import PsfOnFrame
 from core.stages.pointing import predict_wcs
+from core.stages.streaks import mask_streaks
+from core.workspace import Workspace
 
 _BIAS_ADU = 1000.0
 _SKY_E = 800.0
@@ -52,8 +57,27 @@ class Scene:
 def warm_up(pipeline: Pipeline, detector: int | None = None) -> tuple[FirstHalf, DetectorResult]:
     """Run one made-up visit of ``detector`` (default: the camera's first) through both halves; gives both."""
     raw, bundle, _ = made_up_visit(pipeline.camera, detector)
+    _rare_kernels()
     first = pipeline.measure(raw, bundle, tail=lambda: None, remaining_s=lambda: 60.0, time_processed_mjd_tai=60000.001)
     return first, pipeline.finish(first)
+
+
+def _rare_kernels() -> None:
+    """A track and a dipole, which the made-up visit must not have: they would hide its stars."""
+    shape, psf_size = (512, 512), 25
+    axis = np.arange(psf_size) - psf_size // 2
+    profile = np.exp(-0.5 * (axis / _SIGMA_PIX) ** 2)
+    psf = np.outer(profile, profile) / profile.sum() ** 2
+    image = _noise(shape, np.random.default_rng(61))
+    frame = Frame(image=image, variance=np.ones(shape, np.float32), mask=np.zeros(shape, np.uint16))
+    for x, flux in ((100, 1000.0), (104, -1000.0)):
+        image[100 - axis[-1] : 101 + axis[-1], x - axis[-1] : x + 1 + axis[-1]] += (flux * psf).astype(np.float32)
+    plane = PsfOnFrame.of(frame, PsfModel(coefficients=psf.astype(np.float32)[None], shape=shape, order=0))
+    source = empty_catalog(DIA_SOURCE, 1)
+    source["x"], source["y"], source["psfFlux"], source["isNegative"] = 100.0, 100.0, 1000.0, False
+    fit_dipoles(source, plane, np.ones(1, np.bool_), np.eye(2)[None] * 0.2, DipoleConfig())
+    image[:, 300:305] += 20.0
+    mask_streaks(frame, Workspace())
 
 
 def made_up_visit(camera: Camera, detector: int | None = None) -> tuple[RawExposure, Bundle, Scene]:

@@ -17,6 +17,8 @@ _NODATA: Final = int(Mask.NODATA)
 _EDGE: Final = int(Mask.EDGE)
 _SAT: Final = int(Mask.SAT)
 _SCRATCH: Final = np.uint16(1 << 15)
+_PIECE: Final = 512
+"""Pixels of a row looked at together."""
 _SAT_TEMPLATE: Final = int(Mask.SAT_TEMPLATE)
 _DETECTED: Final = int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
 _NOT_SKY: Final = 0xFFFF & ~int(Mask.HIGH_VARIANCE | Mask.INJECTED | Mask.INJECTED_TEMPLATE | Mask.SUSPECT)
@@ -172,24 +174,43 @@ def close_frame(difference: Float32, variance: Float32, mask: MaskArray, edge: i
 
 
 @kernel
+def _has_bits(row: MaskArray, bits: int) -> bool:
+    """Whether any pixel has any of the bits; without branches, so that it runs on vectors."""
+    union = 0
+    for x in range(row.size):
+        union |= row[x]
+    return union & bits != 0
+
+
+@kernel
 def grow_saturated(mask: MaskArray, radius: int) -> None:
-    """Set SAT within a disk of ``radius`` of every pixel with SAT, in place; the mask's highest bit is scratch."""
+    """Set SAT within a disk of ``radius`` of every pixel with SAT, in place; the mask's highest bit is scratch.
+
+    Pieces of a row without a marked pixel are passed over: nothing is to be done there.
+    """
     ny, nx = mask.shape
     for y in range(ny):
-        for x in range(nx):
-            if mask[y, x] & _SAT == 0:
+        for x0 in range(0, nx, _PIECE):
+            x1 = min(x0 + _PIECE, nx)
+            if not _has_bits(mask[y, x0:x1], _SAT):
                 continue
-            is_inside = 0 < y < ny - 1 and 0 < x < nx - 1
-            if is_inside and mask[y - 1, x] & mask[y + 1, x] & mask[y, x - 1] & mask[y, x + 1] & _SAT:
-                continue
-            for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
-                for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
-                    if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
-                        mask[j, i] |= _SCRATCH
+            for x in range(x0, x1):
+                if mask[y, x] & _SAT == 0:
+                    continue
+                is_inside = 0 < y < ny - 1 and 0 < x < nx - 1
+                if is_inside and mask[y - 1, x] & mask[y + 1, x] & mask[y, x - 1] & mask[y, x + 1] & _SAT:
+                    continue
+                for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
+                    for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
+                        if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
+                            mask[j, i] |= _SCRATCH
     for y in range(ny):
-        for x in range(nx):
-            if mask[y, x] & _SCRATCH:
-                mask[y, x] = (mask[y, x] | _SAT) & ~_SCRATCH
+        for x0 in range(0, nx, _PIECE):
+            x1 = min(x0 + _PIECE, nx)
+            if _has_bits(mask[y, x0:x1], int(_SCRATCH)):
+                for x in range(x0, x1):
+                    if mask[y, x] & _SCRATCH:
+                        mask[y, x] = (mask[y, x] | _SAT) & ~_SCRATCH
 
 
 @kernel

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.flags import Mask
-from core.kernels.decorator import kernel
+from core.kernels.decorator import fast_kernel, kernel
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -41,27 +41,30 @@ def bin_snr(
                 out[cy, cx] = np.nan
 
 
-@kernel
-def sum_lines(snr: Float32, cosine: Float64, sine: Float64, reach: int, total: Float64, count: Float64) -> None:
-    """Radon transform: sums of cells along lines at each angle, and how many cells each has.
+@fast_kernel
+def sum_lines(snr: Float32, usable: Float32, slopes: Float64, total: Float32, count: Float32) -> None:
+    """Radon transform: sums along lines that take one cell a row, ``x = i - n_y + round(y slope)``, and their cells.
+
+    A row is added to all lines of one slope at once, moved by a whole number of cells: contiguous sums that run on
+    vectors. Lines nearer to the rows than 45 degrees are those of the transposed arrays.
 
     Parameters
     ----------
-    snr : (n_y, n_x); NaN is left out.
-    cosine, sine : (n_angles,) of the lines' normals: a line is ``x cosine + y sine = r``.
-    reach : the bin of r = 0.    total, count : (n_angles, 2 reach + 1).
+    snr : (n_y, n_x), 0 where not usable.    usable : (n_y, n_x) 1 where a cell counts, else 0.
+    slopes : (n_slopes,) within -1 and 1.    total, count : (n_slopes, n_x + 2 n_y) outputs by i.
     """
-    total[:] = 0
-    count[:] = 0
-    for y in range(snr.shape[0]):
-        for x in range(snr.shape[1]):
-            value = snr[y, x]
-            if np.isnan(value):
-                continue
-            for a in range(cosine.size):
-                r = int(np.floor(x * cosine[a] + y * sine[a] + 0.5)) + reach
-                total[a, r] += value
-                count[a, r] += 1
+    n_y, n_x = snr.shape
+    for a in range(slopes.size):
+        sums, numbers = total[a], count[a]
+        sums[:] = 0
+        numbers[:] = 0
+        for y in range(n_y):
+            first = n_y - int(np.floor(y * slopes[a] + 0.5))
+            to_sums, to_numbers = sums[first : first + n_x], numbers[first : first + n_x]
+            values, ones = snr[y], usable[y]
+            for x in range(n_x):
+                to_sums[x] += values[x]
+                to_numbers[x] += ones[x]
 
 
 @kernel
@@ -113,8 +116,13 @@ def mask_line(mask: MaskArray, line: Float64, low: float, high: float) -> int:
     ny, nx = mask.shape
     c, s, r = line[0], line[1], line[2]
     n = 0
+    reach = max(abs(low), abs(high))
     for y in range(ny):
-        for x in range(nx):
+        x0, x1 = 0, nx
+        if abs(c) * nx > reach:
+            middle, width = (r - y * s) / c, (reach + 1) / abs(c)
+            x0, x1 = min(max(int(np.floor(middle - width)), 0), nx), min(max(int(np.ceil(middle + width)) + 1, 0), nx)
+        for x in range(x0, x1):
             d = x * c + y * s - r
             if low <= d <= high:
                 mask[y, x] |= _STREAK

@@ -40,7 +40,8 @@ def mask_streaks(difference: Frame, workspace: Workspace, config: StreakConfig |
     """Set STREAK along every straight track that crosses the difference (in place); gives their number.
 
     Sums cells of the S/N along all lines (Radon transform, as Nir, Zackay & Ofek 2018, AJ 156, 229, find streaks),
-    refines the strongest on the pixels, measures its profile across, masks it, and looks again. About 0.3 R.
+    refines the strongest on the pixels, measures its profile across, masks it, and looks again. About 0.3 R where there
+    is none, as much again for each.
     """
     config = config or StreakConfig()
     shape = (difference.shape[0] // config.cell_pix, difference.shape[1] // config.cell_pix)
@@ -64,22 +65,42 @@ def mask_streaks(difference: Frame, workspace: Workspace, config: StreakConfig |
 
 def _strongest_line(cells: Float32, config: StreakConfig) -> Float64 | None:
     """(3,) cosine, sine and r [pixel] of the line of cells with the highest sum, None where none stands out."""
+    usable = np.isfinite(cells)
+    if not usable.any():
+        return None
+    values = np.where(usable, cells - np.median(cells[usable]), np.float32(0))
     angle = np.arange(config.n_angles) * np.pi / config.n_angles
-    reach = int(np.ceil(np.hypot(*cells.shape))) + 1
-    total, count = np.empty((2, config.n_angles, 2 * reach + 1))
-    sum_lines(cells - np.float32(np.nanmedian(cells)), np.cos(angle), np.sin(angle), reach, total, count)
-    is_long = count >= config.min_length_cells
-    if not is_long.any():
+    cosine, sine = np.cos(angle), np.sin(angle)
+    is_steep = np.abs(cosine) >= np.abs(sine)
+    families = [
+        _scores(values, usable, -sine[is_steep] / cosine[is_steep], config),
+        _scores(values.T, usable.T, -cosine[~is_steep] / sine[~is_steep], config),
+    ]
+    known = np.concatenate([score[np.isfinite(score)] for score in families])
+    if known.size == 0:
         return None
-    score = np.where(is_long, total / np.sqrt(np.maximum(count, 1)), -np.inf)
-    spread = 1.4826 * np.median(np.abs(score[is_long] - np.median(score[is_long])))
-    a, r = np.unravel_index(int(np.argmax(score)), score.shape)
-    if score[a, r] < config.min_snr * max(spread, 0.5):
+    spread = 1.4826 * np.median(np.abs(known - np.median(known)))
+    family = int(families[1].max() > families[0].max())
+    score = families[family]
+    a, i = np.unravel_index(int(np.argmax(score)), score.shape)
+    if score[a, i] < config.min_snr * max(float(spread), 0.5):
         return None
-    cosine, sine = float(np.cos(angle[a])), float(np.sin(angle[a]))
+    best = np.flatnonzero(~is_steep if family else is_steep)[a]
+    c, s = float(cosine[best]), float(sine[best])
+    intercept = (int(i) - cells.shape[family]) * (s if family else c)
     # cells are counted from their middles
     middle = (config.cell_pix - 1) / 2
-    return np.array([cosine, sine, (r - reach) * config.cell_pix + middle * (cosine + sine)])
+    return np.array([c, s, intercept * config.cell_pix + middle * (c + s)])
+
+
+def _scores(values: Float32, usable: NDArray[np.bool_], slopes: Float64, config: StreakConfig) -> Float32:
+    """(n_slopes, n_x + 2 n_y) sums along lines over the root of their cells; -inf for those too short."""
+    shape = (slopes.size, values.shape[1] + 2 * values.shape[0])
+    total, count = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    sum_lines(np.ascontiguousarray(values), usable.astype(np.float32), slopes, total, count)
+    # one cell a row: a line at 45 degrees is longer than its cells are many
+    is_long = count * np.hypot(1.0, slopes)[:, None] >= config.min_length_cells
+    return np.where(is_long, total / np.sqrt(np.maximum(count, np.float32(1))), np.float32(-np.inf))
 
 
 def _refined(difference: Frame, line: Float64, config: StreakConfig) -> Float64:

@@ -23,7 +23,7 @@ from service.storage.footprint import detector_corners
 from service.storage.memory import MemoryCache
 from service.storage.recipe import BundleKey
 from service.storage.tables import empty_history
-from tests.contract.stores_support import KEY, TRACT_CRPIX, cache_url, make_dataset, valkey
+from tests.contract.stores_support import KEY, TRACT_CRPIX, cache_url, make_dataset, valkey, write_image
 
 __all__ = ["cache_url", "valkey"]
 
@@ -245,3 +245,20 @@ def test_memory_drops_the_least_recently_used(datastore: Datastore) -> None:
     first = load(None, datastore, memory)
     assert memory.nbytes <= 1_500_000
     assert_same(first, load(None, datastore, memory))
+
+
+def test_amplifiers_without_the_brighter_fatter_column_have_none(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "old")
+    path = next((root / "calib/000").glob("amplifiers_*.fits"))
+    table, header = fitsio.read(path, ext=1), fitsio.read_header(path, ext=0)
+    keywords = {name: header[name] for name in ("KIND", "DETECTOR", "VALIDSTA", "VALIDEND")}
+    table["brighter_fatter"] = 4e-7
+    without = [name for name in table.dtype.names if name != "brighter_fatter"]
+    for names, expected in ((list(table.dtype.names), 4e-7), (without, 0.0)):
+        rows = np.zeros(table.size, [(name, table.dtype[name]) for name in names])
+        for name in names:
+            rows[name] = table[name]
+        write_image(path, {"DATA": rows}, **keywords)
+        calibrations = load(None, Datastore(root)).calibrations
+        assert calibrations.brighter_fatter.dtype == np.float32
+        np.testing.assert_allclose(calibrations.brighter_fatter, np.full(table.size, expected), rtol=1e-6)

@@ -90,3 +90,61 @@ def test_residual_of_a_bright_star_is_cut_but_its_outburst_is_not() -> None:
         scene.add_point(x, 100.0, star, plane="template")
     cuts = cut(run(scene, [80.0, 180.0], [100.0, 100.0], [15.0, 1500.0]))
     assert cuts.reason.tolist() == [CutReason.STAR_RESIDUAL, CutReason.KEPT]
+
+
+@pytest.fixture(scope="module")
+def points() -> Measurement:
+    """Two points of S/N 50 on an empty sky."""
+    scene = Scene()
+    for x in (80.0, 180.0):
+        scene.add_point(x, 100.0, scene.flux_of_snr(50))
+    return run(scene, [80.0, 180.0], [100.0, 100.0], [50.0, 50.0])
+
+
+def edited(points: Measurement, **columns: object) -> Measurement:
+    """A copy with other values in the second row."""
+    sources = points.sources.copy()
+    for name, value in columns.items():
+        sources[name][1] = value
+    return Measurement(sources=sources, quality=points.quality)
+
+
+def test_what_is_left_of_the_wings_of_a_bright_star_is_cut(points: Measurement) -> None:
+    config, row = FlagCutConfig(), points.sources[1]
+    flux = float(row["psfFlux"])
+    # the matched template took away much more than what is left: light that neither PSF explains
+    for times, reason in ((1.1, CutReason.STAR_RESIDUAL), (0.9, CutReason.KEPT)):
+        wing = times * flux / config.min_wing_share
+        cuts = cut(edited(points, scienceFlux=row["templateFlux"] + flux + wing))
+        assert cuts.reason.tolist() == [CutReason.KEPT, reason]
+    # without a significant wing nothing is said
+    small = 0.9 * config.min_wing_snr * float(row["psfFluxErr"])
+    lax = FlagCutConfig(min_wing_share=1e9)
+    one = edited(points, scienceFlux=row["templateFlux"] + flux + small)
+    assert flag_cuts(one, lax).reason[1] == CutReason.KEPT
+    assert flag_cuts(one, FlagCutConfig(min_wing_share=1e9, min_wing_snr=5.0)).reason[1] == CutReason.STAR_RESIDUAL
+
+
+def test_a_fit_worse_than_noise_is_cut_and_a_star_beneath_excuses_it(points: Measurement) -> None:
+    config, row = FlagCutConfig(), points.sources[1]
+    flux, error = float(row["psfFlux"]), float(row["psfFluxErr"])
+    degrees = row["psfNdata"] - 3
+    limit = 1 + config.max_chi2_sigma * np.sqrt(2 / degrees) + (config.chi2_snr_share * flux / error) ** 2
+    no_star = {"scienceFlux": 0.0, "templateFlux": np.nan}
+    for times, reason in ((0.99, CutReason.KEPT), (1.01, CutReason.BAD_FIT)):
+        assert cut(edited(points, psfChi2=times * limit * degrees, **no_star)).reason[1] == reason
+    star = 1000 * error
+    on_star = {"scienceFlux": star + flux, "templateFlux": star}
+    limit += (config.chi2_star_share * (star + flux) / error) ** 2
+    for times, reason in ((0.99, CutReason.KEPT), (1.01, CutReason.BAD_FIT)):
+        assert cut(edited(points, psfChi2=times * limit * degrees, **on_star)).reason[1] == reason
+    assert cut(edited(points, psfChi2=np.nan)).reason[1] == CutReason.BAD_FIT
+
+
+def test_reasons_are_counted_once_by_the_first_that_applies(points: Measurement) -> None:
+    both = edited(points, psfFluxErr=points.sources["psfFlux"][1], psfChi2=np.inf)
+    cuts = cut(both)
+    assert cuts.reason.tolist() == [CutReason.KEPT, CutReason.BAD_FIT]
+    assert cuts.counts == {why.name.lower(): int(why in (CutReason.KEPT, CutReason.BAD_FIT)) for why in CutReason}
+    faint = cut(edited(points, psfFluxErr=points.sources["psfFlux"][1] / 3.9, scienceFlux=0.0, psfChi2=1.0))
+    assert faint.reason[1] == CutReason.FAINT

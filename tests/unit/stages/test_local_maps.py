@@ -46,3 +46,37 @@ def test_of_too_many_the_good_ones_everywhere_are_taken() -> None:
     again = fit_maps(x, y, value[:, None], error[:, None], SHAPE, few)
     assert again is not None
     np.testing.assert_array_equal(again.values, maps.values)
+
+
+def test_noise_as_large_as_the_field_is_seen_through() -> None:
+    rng = np.random.default_rng(6)
+    x, y = rng.uniform(0, SHAPE[1], 800), rng.uniform(0, SHAPE[0], 800)
+    true = np.stack([wave(x, y), wave(y + 500, x)], axis=-1)
+    error = np.full_like(true, true.std())
+    value = true + rng.normal(0, error)
+    value[:20] = np.nan
+    value[20:30] += 30 * true.std()
+    maps = fit_maps(x, y, value, error, SHAPE, LocalMapsConfig())
+    assert maps is not None
+    left = maps.at(x, y) - true
+    # the mean of the field would leave all of it
+    assert (left.std(axis=0) < 0.45 * true.std(axis=0)).all()
+
+
+def test_noise_without_a_field_makes_next_to_no_map() -> None:
+    rng = np.random.default_rng(7)
+    x, y = rng.uniform(0, SHAPE[1], 500), rng.uniform(0, SHAPE[0], 500)
+    error = np.full((500, 1), 0.05)
+    maps = fit_maps(x, y, rng.normal(0, error), error, SHAPE, LocalMapsConfig())
+    assert maps is not None
+    assert np.abs(maps.values).std() < 0.015
+
+
+def test_few_stars_give_no_maps() -> None:
+    x, y, value, error = made(39)
+    assert fit_maps(x, y, value[:, None], error[:, None], SHAPE, LocalMapsConfig(min_stars=40)) is None
+    many = made(60)
+    lost = np.where(np.arange(60) < 30, np.nan, many[2])
+    maps = fit_maps(many[0], many[1], lost[:, None], many[3][:, None], SHAPE, LocalMapsConfig(min_stars=40))
+    assert maps is not None
+    assert not maps.values.any()
