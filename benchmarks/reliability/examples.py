@@ -60,7 +60,7 @@ LOOSER: Final[dict[str, Any]] = {
     "flag_cuts.max_size_ratio": 4.0,
     "flag_cuts.max_halo_ratio": 12.0,
     "flag_cuts.max_aperture_excess_sigma": 5.0,
-    "flag_cuts.max_reduced_chi2": 8.0,
+    "flag_cuts.max_chi2_sigma": 10.0,
     "flag_cuts.min_good_fraction": 0.6,
 }
 """Cuts that let through what the usual ones just catch: more to learn from, and a model that survives new limits."""
