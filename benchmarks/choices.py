@@ -113,6 +113,30 @@ CHOICES: Final = (
         name="lanczos_4", meaning="template warped by Lanczos4", stage="template", changes={"template.lanczos_order": 4}
     ),
     Choice(
+        name="wcs_maps_off",
+        meaning="the WCS is a polynomial, turbulence or not",
+        stage="astrometry",
+        changes={"astrometry.is_mapped": False},
+    ),
+    Choice(
+        name="psf_maps_off",
+        meaning="the PSF is a polynomial over the detector",
+        stage="psf",
+        changes={"psf.structure.is_mapped": False},
+    ),
+    Choice(
+        name="kernel_maps_off",
+        meaning="the kernel is a polynomial over the detector",
+        stage="subtract",
+        changes={"subtract.kernel.local.is_mapped": False},
+    ),
+    Choice(
+        name="illumination_off",
+        meaning="one zero point for the whole detector",
+        stage="photometry",
+        changes={"photometry.min_stars_for_illumination": 10**9},
+    ),
+    Choice(
         name="cr_1_pass",
         meaning="one search for cosmic rays",
         stage="cosmic_rays",
