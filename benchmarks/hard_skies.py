@@ -144,6 +144,7 @@ def _pooled(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cpu_s": max(run["cpu_s"] for run in runs),
         "cpu_ratio": max(ratios) if ratios else None,
         "completeness_snr6": quality.get("completeness_snr6"),
+        "completeness_snr10": quality.get("completeness_snr10"),
         "completeness_all_area": quality.get("completeness_all_area"),
         "false_positives": quality["false_positives"]["total"] if quality else None,
         "masked_fraction": quality.get("masked_fraction"),

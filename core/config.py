@@ -30,6 +30,8 @@ class PipelineConfig:
     """Seeing assumed until the PSF is measured."""
     min_template_coverage: float = 0.1
     """Below this fraction of pixels with template the outcome is ``no_template``."""
+    n_threads: int = 2
+    """Threads that share the long loops of a detector; the result is the same for any number."""
     optional_work_s: float = 20.0
     """With less of the clock left than this, dipole and trail fits are dropped."""
     isr: IsrConfig = field(default_factory=IsrConfig)

@@ -86,8 +86,9 @@ class Pipeline:
     def __init__(self, camera: Camera, config: PipelineConfig, clock: Clock) -> None:
         self.camera = camera
         self.config = config
-        self.workspace = Workspace()
-        self._clock = clock
+        self.workspace = Workspace(config.n_threads)
+        self.clock = Clock(wall=clock.wall, cpu=lambda: clock.cpu() + self.workspace.helper_cpu_s)
+        """For stopwatches of visits: ``clock``'s CPU is this thread's, this one's that of all threads."""
         self.score: Callable[[Measurement, Surroundings], Reliability] = score_sources
         """What fills ``reliability``; whoever trains a model listens here."""
 
@@ -112,7 +113,7 @@ class Pipeline:
 
         Raises :class:`UnusableDataError` with the outcome where the data cannot give alerts.
         """
-        watch = stopwatch or Stopwatch(self._clock)
+        watch = stopwatch or Stopwatch(self.clock)
         stamp = ProcessingStamp(release=self.config.release, time_processed_mjd_tai=time_processed_mjd_tai)
         exposure, sources, summary = self._calibrated(raw, bundle, watch)
         warped = self._warped(bundle.template, exposure, watch)

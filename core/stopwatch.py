@@ -9,7 +9,7 @@ from core.contracts.results import StageTiming
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Clocks of the compute process, given by the caller: seconds from any origin."""
+    """Clocks given by the caller, seconds from any origin: wall, and CPU of the calling thread."""
 
     wall: Callable[[], float]
     cpu: Callable[[], float]

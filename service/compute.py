@@ -49,8 +49,8 @@ class DetectorCompute:
         self._loader = loader
         self._claims = claims
         config = pipeline_config(settings, loader.datastore.info.release)
-        self._clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
-        self.pipeline = Pipeline(loader.datastore.camera, config, self._clock)
+        clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
+        self.pipeline = Pipeline(loader.datastore.camera, config, clock)
         self._limits = RawLimits(root=settings.dataset)
         self._raw_workspace = Workspace()
         self._shelf = BundleShelf(
@@ -73,7 +73,7 @@ class DetectorCompute:
 
     def process(self, job: Job) -> Answer:
         """One readout; unusable data is an answer too, with the timings up to there."""
-        watch = Stopwatch(self._clock)
+        watch = Stopwatch(self.pipeline.clock)
         try:
             return self._process(job, watch)
         except UnusableDataError as error:

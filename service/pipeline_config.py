@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ from service.settings import Settings
 
 DATASET_FIELDS: Final = frozenset({"release"})
 """Fields that the dataset decides."""
+SETTING_FIELDS: Final = frozenset({"n_threads"})
+"""Fields that a setting decides."""
 
 
 def pipeline_config(settings: Settings, release: int | None = None) -> PipelineConfig:
@@ -20,13 +23,17 @@ def pipeline_config(settings: Settings, release: int | None = None) -> PipelineC
     ``release`` is the dataset's, None where only the file is checked. The file is TOML or, with the ending ``.json``,
     JSON; sections may be nested or dotted (``subtract.kernel.half_width_pix = 16``).
     """
-    config = PipelineConfig() if release is None else PipelineConfig(release=release)
+    config = PipelineConfig(n_threads=settings.compute_threads)
+    if release is not None:
+        config = replace(config, release=release)
     if not settings.pipeline:
         return config
     path = Path(settings.pipeline)
     changes = _flat(_read(path))
     if taken := DATASET_FIELDS & changes.keys():
         raise ConfigurationError(f"{path}: {', '.join(taken)} is the dataset's to say", code="bad_pipeline_field")
+    if SETTING_FIELDS & changes.keys():
+        raise ConfigurationError(f"{path}: n_threads is set by SUB60_COMPUTE_THREADS", code="bad_pipeline_field")
     try:
         config = with_changes(config, changes)
     except ConfigurationError as error:

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1, description="Failed attempts at a visit-detector before it is given up.")
     max_dia_sources: int = Field(default=5000, ge=1, description="More in a detector: held, not sent.")
     min_reliability: float = Field(default=0.0, ge=0, le=1, description="Alerts below are not sent.")
+    compute_threads: int = Field(default=2, ge=1, le=16, description="Threads that share a detector's long loops.")
     child_memory_mb: int = Field(default=6144, ge=256, description="Address-space limit of the compute child [MB].")
     cache_mb: int = Field(default=768, ge=16, description="Compressed arrays a process holds [MB].")
     compute: str = Field(default="service.compute:build", description="What the child runs, module:function.")

@@ -120,7 +120,7 @@ class Pass:
         from service.storage.raw import RawLimits
 
         self._datastore = Datastore(dataset)
-        self._clock = Clock(wall=time.perf_counter, cpu=time.process_time)
+        self._clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
         config = PipelineConfig(release=self._datastore.info.release)
         self.pipeline = Pipeline(self._datastore.camera, config, self._clock)
         self._limits, self._raw_workspace = RawLimits(root=dataset), Workspace()
@@ -170,7 +170,7 @@ class Pass:
         """Raw file to associated DIASources, with R on ``image`` before and after."""
         from core.stopwatch import Stopwatch
 
-        before_s, watch = reference_cpu_s(image), Stopwatch(self._clock)
+        before_s, watch = reference_cpu_s(image), Stopwatch(self.pipeline.clock)
         with watch.stage("read"):
             self.raw = self._read()
         mjd = self.raw.visit_info.midpoint_mjd_tai

@@ -6,6 +6,7 @@ from math import inf
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.report import field
@@ -107,7 +108,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     for bar in BARS:
         value = bar.measured(report)
         got = "not measured" if value is None else f"{value:.{bar.digits}f}"
-        table.add_row(bar.name, bar.elsewhere, bar.asked(), got, "kept" if bar.is_kept(report) else "NOT KEPT")
+        table.add_row(escape(bar.name), bar.elsewhere, bar.asked(), got, "kept" if bar.is_kept(report) else "NOT KEPT")
     console.print(table)
 
 

@@ -73,7 +73,8 @@ HARD_SKIES: Final = (
         name="sharp",
         meaning="science of 0.55 arcsec on a template of 1.0: the template cannot be matched by blurring it",
         changes={"seeing_arcsec": (0.55,), "template_seeing_arcsec": (0.98, 1.02)},
-        gates={"completeness_snr6": (0.95, None), "snr_map_sd": (0.95, 1.05)},
+        # SNR_true is that of the sharp image; no difference with a template this blurred keeps it
+        gates={"completeness_snr10": (0.98, None), "snr_map_sd": (0.95, 1.05)},
     ),
     HardSky(
         name="large-galaxy",

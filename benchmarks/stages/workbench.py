@@ -74,7 +74,7 @@ class Workbench:
         loader = BundleLoader.open(settings)
         self.dataset = dataset.resolve()
         self.event: dict[str, Any] = readouts(read_events(dataset))[0]
-        clock = Clock(wall=time.perf_counter, cpu=time.process_time)
+        clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
         self.pipeline = Pipeline(
             loader.datastore.camera, pipeline_config(settings, loader.datastore.info.release), clock
         )

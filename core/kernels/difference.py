@@ -60,6 +60,8 @@ def combine_variance(
     is_plain_science: bool,
     scale: float,
     halo_fraction: float,
+    first: int,
+    last: int,
     rows: Float32,
     difference: Float32,
     variance: Float32,
@@ -79,23 +81,27 @@ def combine_variance(
     ----------
     plain_image, plain_variance, smoothed : (ny, nx).    taps : (h + 1,) as for :func:`smooth_variance`.
     fractions : (ceil(ny/16), ceil(nx/16)): error of the model as a fraction of the flux, by block of 16 pixels.
-    offset : error of the positions [pixel].    rows : (3, nx + 2) scratch.
+    offset : error of the positions [pixel].
+    first, last : rows that are done, ``last`` not among them; others may be done at the same time, since the flux
+        needs the neighbors' differences only where those are not scaled.
+    rows : (3, nx + 2) scratch.
     difference, mask : (ny, nx), changed in place.    variance : (ny, nx) output.
     """
     ny, nx = difference.shape
     h = taps.size - 1
     k, s, f = np.float32(factor), np.float32(scale), np.float32(scale * scale)
     g = np.float32(offset * offset / 4)
-    for y in range(-1, ny):
-        # A row ahead: the gradient needs the flux of the next row before its difference is scaled.
+    for y in range(max(first - 2, -1), last):
+        # a row ahead: the gradient needs the flux of the next row
         if y + 1 < ny:
             ahead, image, d = rows[(y + 1) % 3], plain_image[y + 1], difference[y + 1]
             for x in range(nx):
                 ahead[x + 1] = image[x] - d[x] if is_plain_science else image[x]
             ahead[0], ahead[nx + 1] = ahead[1], ahead[nx]
-            for x in range(nx):
-                d[x] *= s
-        if y < 0:
+            if first <= y + 1 < last and s != 1:
+                for x in range(nx):
+                    d[x] *= s
+        if y < first:
             continue
         v, plain, center = variance[y], plain_variance[y], smoothed[y]
         for x in range(nx):
@@ -147,10 +153,13 @@ def combine_masks(plain: MaskArray, convolved: MaskArray, radius: int, out: Mask
 
 
 @kernel
-def close_frame(difference: Float32, variance: Float32, mask: MaskArray, edge: int) -> None:
-    """Set EDGE within ``edge`` pixels of the border, and NODATA (0, variance 1) where values are not usable."""
+def close_frame(difference: Float32, variance: Float32, mask: MaskArray, edge: int, first: int, last: int) -> None:
+    """Set EDGE within ``edge`` pixels of the border, and NODATA (0, variance 1) where values are not usable.
+
+    In the rows from ``first`` to before ``last``.
+    """
     ny, nx = difference.shape
-    for y in range(ny):
+    for y in range(first, last):
         is_edge_row = y < edge or y >= ny - edge
         for x in range(nx):
             if is_edge_row or x < edge or x >= nx - edge:
@@ -212,6 +221,8 @@ def mesh_histograms(
     sigma: Float32,
     limit_sigma: float,
     row_step: int,
+    first: int,
+    last: int,
     histograms: Int64,
 ) -> None:
     """Histograms of difference / sigma in the cells of a mesh, over sky pixels within ``limit_sigma``.
@@ -221,14 +232,17 @@ def mesh_histograms(
     Parameters
     ----------
     sigma : (n_my, n_mx) typical noise of a pixel of each cell.    row_step : every so many rows are used.
+    first, last : rows of cells, ``last`` not among them.
     histograms : (n_my, n_mx, n_bins) int64 output; the bins span -limit_sigma .. +limit_sigma.
     """
     ny, nx = difference.shape
     n_my, n_mx, n_bins = histograms.shape
-    histograms[:] = 0
+    histograms[first:last] = 0
     middle = np.float32(n_bins / 2)
     for y in range(0, ny, row_step):
         my = y * n_my // ny
+        if my < first or my >= last:
+            continue
         values, variances, bits = difference[y], variance[y], mask[y]
         for mx in range(n_mx):
             counts = histograms[my, mx]

@@ -132,7 +132,8 @@ def _calibrate_line(
 def calibrate_segments(
     segments: Int32, rows: Float32, columns: Float32, data: Int64, boxes: Int64, flips: NDArray[np.bool_],
     usable: NDArray[np.bool_], sky: Float32, parameters: Float32, linearity: Float32, crosstalk: Float32,
-    crosstalk_adu: NDArray[np.float64], dark_s: float, bias: Float32, dark: Float32, flat: Float32, defects: UInt16,
+    crosstalk_adu: NDArray[np.float64], dark_s: float, first: int, last: int,
+    bias: Float32, dark: Float32, flat: Float32, defects: UInt16,
     image: Float32, variance: Float32, mask: UInt16, n_saturated: Int64,
 ) -> None:  # fmt: skip
     """Segments to one detector in electrons, a raw row of all amplifiers at a time, so that memory is passed once.
@@ -151,6 +152,7 @@ def calibrate_segments(
     crosstalk : (n_amp, n_amp) ``[i, j]`` fraction of j seen in i.
     crosstalk_adu : (2,) pixels so far above the sky have their ghosts taken off; ghosts of saturated ones beyond the
         second set CROSSTALK.
+    first, last : rows of the segments' data that are done, ``last`` not among them.
     bias [ADU], dark [e-/s], flat, defects : (ny, nx).
     image [e-], variance [e-**2], mask : (ny, nx) outputs.    n_saturated : (n_amp,) output.
     """
@@ -161,7 +163,7 @@ def calibrate_segments(
     has_crosstalk = np.any(crosstalk != 0)
     n_saturated[:] = 0
     exposed = np.float32(dark_s)
-    for r in range(ny):
+    for r in range(first, last):
         for i in range(n_amp):
             raw_y, x0 = data[i, 0] + r, data[i, 2]
             y = boxes[i, 0] + (ny - 1 - r if flips[i, 1] else r)

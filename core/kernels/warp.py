@@ -254,6 +254,8 @@ def warp_template_pixels(
     grid_y: Float64,
     table: Float32,
     order: int,
+    first: int,
+    last: int,
     out_image: Float32,
     out_variance: Float32,
     out_mask: MaskArray,
@@ -269,11 +271,12 @@ def warp_template_pixels(
     image, variance, mask : (my, mx) template.    blocks : output of :func:`block_mask`.
     grid_x, grid_y : (n_cy + 1, n_cx + 1) float64: template position of the science pixels (32 j, 32 i) [pixel].
     table : output of :func:`lanczos_table` for ``order``, 3 or 4.
+    first, last : rows of the grid's cells, ``last`` not among them.
     out_image, out_variance, out_mask : (ny, nx); 0, inf and NODATA where the template has no data.
     """
     ny, nx = out_image.shape
     my, mx = image.shape
-    for by in range(grid_x.shape[0] - 1):
+    for by in range(first, last):
         for bx in range(grid_x.shape[1] - 1):
             u0, u1 = grid_x[by, bx], grid_x[by, bx + 1]
             u2, u3 = grid_x[by + 1, bx], grid_x[by + 1, bx + 1]

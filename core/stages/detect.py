@@ -13,7 +13,7 @@ from core.contracts.results import Detections
 from core.flags import UNCLAIMED, Mask
 from core.kernels.peaks import find_peaks, label_footprints, mark_footprints, refine_peaks
 from core.kernels.snr_map import snr_block, snr_histogram
-from core.workspace import Workspace
+from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -84,22 +84,27 @@ def snr_map(
     half = min(psf.size // 2, max(3, int(np.ceil(config.filter_radius_fwhm * psf.fwhm_pix()))))
     half_square = min(half, max(3, int(np.ceil(0.75 * half))))
     block, rows = config.block_pix, config.rows_pix
-    scratch: Float32 = workspace.array(  # type: ignore[assignment]
-        "difference.filter_scratch", (2 * (rows + 2 * half) * (block + 2 * half) + 4 * (rows + 2 * half) * block,)
-    )
     corners = [(y0, x0) for y0 in range(0, ny, block) for x0 in range(0, nx, block)]
     y_middle = np.array([(y0 + min(y0 + block, ny) - 1) / 2 for y0, _ in corners])
     x_middle = np.array([(x0 + min(x0 + block, nx) - 1) / 2 for _, x0 in corners])
     stamps = psf.at_many(x_middle, y_middle).astype(np.float64)
     x_taps, y_taps = separable_terms(_central(stamps, half), config.rank)
     x_square, y_square = separable_terms(_central(stamps**2, half_square), config.rank)
-    for n, (y0, x0) in enumerate(corners):
-        for y in range(y0, min(y0 + block, ny), rows):
-            snr_block(
-                frame.image, frame.variance, frame.mask, EXCLUDED, photon_noise_njy,
-                x_taps[n], y_taps[n], x_square[n], y_square[n],
-                y, min(y + rows, y0 + block, ny), x0, min(x0 + block, nx), scratch, snr,
-            )  # fmt: skip
+    parts = bands(len(corners), workspace.n_threads)
+    size = 2 * (rows + 2 * half) * (block + 2 * half) + 4 * (rows + 2 * half) * block
+    scratch: Float32 = workspace.array("difference.filter_scratch", (len(parts), size))  # type: ignore[assignment]
+
+    def fill(part: int) -> None:
+        for n in range(*parts[part]):
+            y0, x0 = corners[n]
+            for y in range(y0, min(y0 + block, ny), rows):
+                snr_block(
+                    frame.image, frame.variance, frame.mask, EXCLUDED, photon_noise_njy,
+                    x_taps[n], y_taps[n], x_square[n], y_square[n],
+                    y, min(y + rows, y0 + block, ny), x0, min(x0 + block, nx), scratch[part], snr,
+                )  # fmt: skip
+
+    workspace.share(fill, range(len(parts)))
     return snr
 
 

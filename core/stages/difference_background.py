@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from core.contracts.exposure import Frame
 from core.kernels.difference import mesh_histograms, subtract_mesh
+from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -30,7 +31,9 @@ class DifferenceBackgroundConfig:
     max_rounds: int = 4
 
 
-def subtract_difference_background(frame: Frame, config: DifferenceBackgroundConfig | None = None) -> Float32:
+def subtract_difference_background(
+    frame: Frame, workspace: Workspace, config: DifferenceBackgroundConfig | None = None
+) -> Float32:
     """Subtract in place the median of unmasked pixels on a coarse mesh, smoothed over 3 x 3 cells; returns the mesh.
 
     (n_my, n_mx) float32, in the frame's unit. The median of one cell is good to two percent of a pixel's noise, that of
@@ -42,8 +45,14 @@ def subtract_difference_background(frame: Frame, config: DifferenceBackgroundCon
     histograms = np.empty((n_my, n_mx, config.n_bins), np.int64)
     sigma = _cell_sigma(frame, n_my, n_mx)
     removed = np.zeros((n_my, n_mx), np.float32)
+
+    def count(rows: tuple[int, int]) -> None:
+        mesh_histograms(
+            frame.image, frame.variance, frame.mask, sigma, config.limit_sigma, config.row_step, *rows, histograms
+        )
+
     for _ in range(config.max_rounds):
-        mesh_histograms(frame.image, frame.variance, frame.mask, sigma, config.limit_sigma, config.row_step, histograms)
+        workspace.share(count, bands(n_my, workspace.n_threads))
         is_measured = histograms.sum(axis=2) >= config.min_fraction * ny * nx / (n_my * n_mx * config.row_step)
         raw = np.where(is_measured, _median(histograms, config) * sigma, np.nan)
         smooth = _smooth(raw)

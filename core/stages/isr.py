@@ -12,7 +12,7 @@ from core.contracts.exposure import Frame, RawExposure
 from core.errors import Outcome, RejectedInputError, UnusableDataError
 from core.flags import MASK_DTYPE
 from core.kernels.isr import calibrate_segments, column_levels, grow_saturation, restore_boundaries, row_levels
-from core.workspace import Workspace
+from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 
@@ -69,13 +69,12 @@ def isr(
     # constant: disconnected or blanked; at the top of its range: nothing to be seen
     is_usable = np.array([s.min() < s.max() for s in samples]) & (sky < calibrations.saturation)
     _check_usable(is_usable, config)
-    n_saturated = np.zeros(is_usable.size, np.int64)
     amplifiers = detector.amplifiers
-    calibrate_segments(
-        raw.segments,
+    data = np.array([a.data for a in amplifiers])
+    described = (
         np.stack([rows for rows, _ in levels]),
         np.stack([columns for _, columns in levels]),
-        np.array([a.data for a in amplifiers]),
+        data,
         np.array([a.bbox for a in amplifiers]),
         np.array([(a.flip_x, a.flip_y) for a in amplifiers]),
         is_usable,
@@ -84,15 +83,18 @@ def isr(
         calibrations.crosstalk,
         np.array([config.crosstalk_threshold_adu, config.crosstalk_min_ghost_adu]),
         raw.visit_info.exposure_time_s,
-        calibrations.bias,
-        calibrations.dark,
-        calibrations.flat,
-        calibrations.defects,
-        frame.image,
-        frame.variance,
-        frame.mask,
-        n_saturated,
     )
+    parts = bands(int(data[0, 1] - data[0, 0]), workspace.n_threads)
+    counts = np.zeros((len(parts), is_usable.size), np.int64)
+
+    def calibrate(part: int) -> None:
+        calibrate_segments(
+            raw.segments, *described, *parts[part], calibrations.bias, calibrations.dark, calibrations.flat,
+            calibrations.defects, frame.image, frame.variance, frame.mask, counts[part],
+        )  # fmt: skip
+
+    workspace.share(calibrate, range(len(parts)))
+    n_saturated = counts.sum(axis=0)
     coefficient = float(calibrations.brighter_fatter.mean())
     if coefficient != 0:
         rows = np.empty((2, frame.shape[1]), np.float32)

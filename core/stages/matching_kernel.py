@@ -15,6 +15,7 @@ from core.flags import Mask
 from core.kernels.kernel_fit import basis_stamp
 from core.stages.kernel_field import KernelField
 from core.stages.kernel_maps import KernelMapsConfig, map_kernel
+from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -71,7 +72,13 @@ class KernelFit:
 
 
 def fit_kernel(
-    target: Frame, reference: Frame, stars: Catalog, sigma_pix: float, order_limit: int, config: KernelConfig
+    target: Frame,
+    reference: Frame,
+    stars: Catalog,
+    sigma_pix: float,
+    order_limit: int,
+    workspace: Workspace,
+    config: KernelConfig,
 ) -> KernelFit:
     """Fit the kernel K for which ``K * reference`` matches ``target`` at the stars.
 
@@ -87,7 +94,7 @@ def fit_kernel(
     if rows.size < config.min_stars:
         raise UnusableDataError("too few kernel stars", outcome=Outcome.BAD_SUBTRACTION, n_stars=int(rows.size))
     x, y = stars["x"][rows].astype(np.float64), stars["y"][rows].astype(np.float64)
-    gram, projection, power, n_pixels = _normal_equations(target, reference, x, y, basis, config)
+    gram, projection, power, n_pixels = _normal_equations(target, reference, x, y, basis, workspace, config)
     chi2 = np.zeros(x.size)
     is_used = n_pixels > (2 * basis.half_stamp + 1) ** 2 // 2
     for _ in range(config.n_clips):
@@ -203,7 +210,7 @@ class _Basis:
 
 
 def _normal_equations(
-    target: Frame, reference: Frame, x: Float64, y: Float64, basis: _Basis, config: KernelConfig
+    target: Frame, reference: Frame, x: Float64, y: Float64, basis: _Basis, workspace: Workspace, config: KernelConfig
 ) -> tuple[Float64, Float64, Float64, Int64]:
     """Per star: Gram matrix of the convolved stamps, their product with the target, its power, and the pixels used.
 
@@ -212,9 +219,14 @@ def _normal_equations(
     n, n_basis, s = x.size, basis.n_basis, 2 * basis.half_stamp + 1
     gram, projection = np.empty((n, n_basis, n_basis)), np.empty((n, n_basis))
     power, n_pixels = np.empty(n), np.empty(n, np.int64)
-    scratch = np.empty(3 * (s + 2 * basis.half_width) ** 2, np.float32)
-    stamps = np.empty((n_basis, s, s), np.float32)
-    for star in range(n):
+
+    def fill(stars: tuple[int, int]) -> None:
+        scratch = np.empty(3 * (s + 2 * basis.half_width) ** 2, np.float32)
+        stamps = np.empty((n_basis, s, s), np.float32)
+        for star in range(*stars):
+            one(star, scratch, stamps)
+
+    def one(star: int, scratch: Float32, stamps: Float32) -> None:
         cy, cx = round(y[star]), round(x[star])
         basis_stamp(reference.image, cy, cx, basis.half_stamp, basis.profiles, basis.degrees, basis.half_widths,
                     scratch, stamps)  # fmt: skip
@@ -232,6 +244,8 @@ def _normal_equations(
         data -= (data @ unit) * unit
         gram[star], projection[star] = weighted @ weighted.T, weighted @ data
         power[star], n_pixels[star] = data @ data, np.count_nonzero(root)
+
+    workspace.share(fill, bands(n, workspace.n_threads))
     change = basis.zero_sum()
     return change @ gram @ change.T, projection @ change.T, power, n_pixels
 

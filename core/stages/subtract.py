@@ -28,7 +28,7 @@ from core.stages.difference_background import DifferenceBackgroundConfig, subtra
 from core.stages.halos import HaloConfig, subtract_halos
 from core.stages.kernel_field import KernelField
 from core.stages.matching_kernel import KernelConfig, fit_kernel
-from core.workspace import Workspace
+from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -102,7 +102,7 @@ def subtract_frames(
     plain, convolved = (template, science) if is_science_convolved else (science, template)
     sigma = max(science_fwhm, template_fwhm) / 2.3548
     kernel_config = config.kernel
-    fit = fit_kernel(plain, convolved, stars, sigma, 0 if is_science_convolved else 99, kernel_config)
+    fit = fit_kernel(plain, convolved, stars, sigma, 0 if is_science_convolved else 99, workspace, kernel_config)
     kernel = fit.kernel
     kernel_sum = kernel.sum_center()
     whitening, factor = _noise_model(
@@ -124,14 +124,22 @@ def subtract_frames(
     row = np.empty(shape[1] + 2 * taps.size, np.float32)
     smoothed: Float32 = workspace.array("difference.smoothed_variance", shape)  # type: ignore[assignment]
     smooth_variance(convolved.variance, convolved.mask, taps, row[: shape[1] + 2 * (taps.size - 1)], smoothed)
-    combine_variance(
-        plain.image, plain.variance, smoothed, taps, factor * kernel_sum**2, _fractions(science, template, config),
-        config.offset_pix, not is_science_convolved, scale, config.halo_fraction,
-        np.empty((3, shape[1] + 2), np.float32), out.image, out.variance, out.mask,
-    )  # fmt: skip
-    close_frame(out.image, out.variance, out.mask, reach)
+    fractions = _fractions(science, template, config)
+
+    def finish_rows(rows: tuple[int, int]) -> None:
+        combine_variance(
+            plain.image, plain.variance, smoothed, taps, factor * kernel_sum**2, fractions, config.offset_pix,
+            not is_science_convolved, scale, config.halo_fraction, *rows, np.empty((3, shape[1] + 2), np.float32),
+            out.image, out.variance, out.mask,
+        )  # fmt: skip
+
+    def close_rows(rows: tuple[int, int]) -> None:
+        close_frame(out.image, out.variance, out.mask, reach, *rows)
+
+    for step in (finish_rows, close_rows):
+        workspace.share(step, bands(shape[0], workspace.n_threads))
     subtract_halos(out, stars, config.halos)
-    subtract_difference_background(out, config.background)
+    subtract_difference_background(out, workspace, config.background)
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
     width = sky_width(out, psf)
     if not config.min_sky_width <= width <= config.max_sky_width:

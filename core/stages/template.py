@@ -12,7 +12,7 @@ from core.contracts.wcs import Wcs
 from core.errors import Outcome, UnusableDataError
 from core.flags import MASK_DTYPE
 from core.kernels.warp import CELL, block_mask, flag_high_variance, lanczos_table, warp_psf, warp_template_pixels
-from core.workspace import Workspace
+from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -54,10 +54,14 @@ def warp_template(
     blocks = np.empty((-(-source.shape[0] // CELL), -(-source.shape[1] // CELL)), MASK_DTYPE)
     block_mask(source.mask, blocks)
     table = lanczos_table(config.lanczos_order)
-    warp_template_pixels(
-        source.image, source.variance, source.mask, blocks, grid_x, grid_y, table, config.lanczos_order, out.image,
-        out.variance, out.mask,
-    )  # fmt: skip
+
+    def warp(rows: tuple[int, int]) -> None:
+        warp_template_pixels(
+            source.image, source.variance, source.mask, blocks, grid_x, grid_y, table, config.lanczos_order, *rows,
+            out.image, out.variance, out.mask,
+        )  # fmt: skip
+
+    workspace.share(warp, bands(grid_x.shape[0] - 1, workspace.n_threads))
     sample = out.variance[::16, ::16]
     sample = sample[np.isfinite(sample)]
     limit = config.high_variance_factor * float(np.median(sample)) if sample.size else np.inf

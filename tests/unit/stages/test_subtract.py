@@ -132,7 +132,9 @@ def test_kernel_is_recovered_where_the_truth_is_known() -> None:
     noisy = image + rng.normal(size=image.shape).astype(np.float32)
     target = Frame(image=noisy, variance=np.ones_like(image), mask=np.zeros(image.shape, np.uint16))
     exact = Frame(image=reference.image, variance=np.full_like(image, 1e-3), mask=reference.mask)
-    fit = fit_kernel(target, exact, scene.stars, 2.0, 1, KernelConfig(spatial_order=1, systematic_fraction=1e-4))
+    fit = fit_kernel(
+        target, exact, scene.stars, 2.0, 1, Workspace(), KernelConfig(spatial_order=1, systematic_fraction=1e-4)
+    )
     local = fit.kernel.at(200, 180)
     middle = local[fit.kernel.half_width - 13 :][:27, fit.kernel.half_width - 13 :][:, :27]
     assert local.sum() == pytest.approx(kernel.sum(), rel=2e-3)
@@ -202,7 +204,7 @@ def test_background_of_the_difference_is_removed_and_sources_are_not() -> None:
     image = (rng.normal(size=(512, 512)) + 0.5 * xx / 512 - 0.3 * yy / 512 + 0.4).astype(np.float32)
     image[200:206, 200:206] += 50
     frame = Frame(image=image, variance=np.ones_like(image), mask=np.zeros(image.shape, np.uint16))
-    subtract_difference_background(frame, DifferenceBackgroundConfig(mesh_size_pix=64))
+    subtract_difference_background(frame, Workspace(2), DifferenceBackgroundConfig(mesh_size_pix=64))
     assert frame.image[200:206, 200:206].mean() == pytest.approx(50, abs=1.0)
     assert abs(np.median(frame.image)) < 0.02
     assert abs(np.median(frame.image[64:-64, -128:])) < 0.12
