@@ -17,7 +17,7 @@ from service.settings import read_settings, use_compiled_cache
 
 STAGES: Final = (
     "read", "isr", "background", "seeing", "cosmic_rays", "detect_sources", "psf", "astrometry", "photometry",
-    "template", "subtract", "detect", "measure", "associate", "forced", "features", "cutouts", "package",
+    "template", "subtract", "streaks", "detect", "measure", "associate", "forced", "features", "cutouts", "package",
 )  # fmt: skip
 """All stages from the raw's bytes to serialized alerts, in their order."""
 TOTAL: Final = "raw to DIASource catalog"

@@ -40,7 +40,7 @@ def mask_streaks(difference: Frame, workspace: Workspace, config: StreakConfig |
     """Set STREAK along every straight track that crosses the difference (in place); gives their number.
 
     Sums cells of the S/N along all lines (Radon transform, as Nir, Zackay & Ofek 2018, AJ 156, 229, find streaks),
-    refines the strongest on the pixels, measures its profile across, masks it, and looks again. About 0.3 R where there
+    refines the strongest on the pixels, measures its profile across, masks it, and looks again. About 0.4 R where there
     is none, as much again for each.
     """
     config = config or StreakConfig()

@@ -54,8 +54,11 @@ def test_claims_end_a_margin_beyond_saturation() -> None:
     assert y.size == 13
 
 
-@pytest.mark.parametrize("is_plain_science", [True, False])
-def test_variance_of_the_difference_agrees_with_its_plain_twin(is_plain_science: bool) -> None:
+@pytest.mark.parametrize("bands", [[(0, 45)], [(23, 45), (0, 23)]], ids=["whole", "bands"])
+@pytest.mark.parametrize(("is_plain_science", "scale"), [(True, 1.0), (False, 1.3)])
+def test_variance_of_the_difference_agrees_with_its_plain_twin(
+    is_plain_science: bool, scale: float, bands: list[tuple[int, int]]
+) -> None:
     rng = np.random.default_rng(2)
     shape = (45, 53)
     plain_image, difference = (rng.normal(100, 40, shape).astype(np.float32) for _ in range(2))
@@ -69,9 +72,7 @@ def test_variance_of_the_difference_agrees_with_its_plain_twin(is_plain_science:
     smooth_variance(convolved, mask, taps, np.empty(shape[1] + 4, np.float32), smoothed)
     flux = (plain_image - difference if is_plain_science else plain_image).astype(float)
     scaled = difference.copy()
-    # only a convolved science image is put on another scale; two bands of rows, in either order, are the whole
-    scale = 1.0 if is_plain_science else 1.3
-    for first, last in ((shape[0] // 3, shape[0]), (0, shape[0] // 3)):
+    for first, last in bands:
         combine_variance(
             plain_image, plain, smoothed, taps, 0.7, fractions, 0.05, is_plain_science, scale, 0.1, first, last,
             np.empty((3, shape[1] + 2), np.float32), scaled, variance, mask,
