@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from core.stages.associate import AssociateConfig
 from core.stages.astrometry import AstrometryConfig
 from core.stages.background import BackgroundConfig
+from core.stages.bright_stars import BrightStarConfig
 from core.stages.cosmic_rays import CosmicRayConfig
 from core.stages.detect import DetectConfig
 from core.stages.flag_cuts import FlagCutConfig
@@ -47,6 +48,7 @@ class PipelineConfig:
     detect: DetectConfig = field(default_factory=DetectConfig)
     measure: MeasureConfig = field(default_factory=MeasureConfig)
     flag_cuts: FlagCutConfig = field(default_factory=FlagCutConfig)
+    bright_stars: BrightStarConfig = field(default_factory=BrightStarConfig)
     sky: SkyConfig = field(default_factory=SkyConfig)
     associate: AssociateConfig = field(default_factory=AssociateConfig)
     forced: ForcedConfig = field(default_factory=ForcedConfig)

@@ -22,6 +22,7 @@ from core.flags import UNCLAIMED
 from core.stages.associate import Claims, apply_claims, associate, drop_orphans, new_object_claims
 from core.stages.astrometry import fit_wcs
 from core.stages.background import subtract_background
+from core.stages.bright_stars import flag_near_bright_stars
 from core.stages.cosmic_rays import find_cosmic_rays
 from core.stages.cutouts import cut_stamps
 from core.stages.detect import detect
@@ -255,6 +256,7 @@ class Pipeline:
             cuts = flag_cuts(measured, config.flag_cuts)
             kept = measured.take(cuts.is_kept)
             self._fill_reliability(kept, measured, exposure, difference, first.sources)
+            n_near_bright = flag_near_bright_stars(kept.sources, bundle.reference_stars, info, config.bright_stars)
             sky = check_sky(difference, info, config.sky)
             limit_claims(difference, config.subtract)
         with watch.stage("associate"):
@@ -267,6 +269,7 @@ class Pipeline:
             "n_detected": int(detections.y.size),
             "n_flagged": int(detections.y.size - sources.size),
             **{f"cut_{name}": number for name, number in cuts.counts.items()},
+            "n_near_bright_star": n_near_bright,
             "cut_no_object": int(kept.sources.size - sources.size),
             "optional_dropped": int(not is_optional_done),
         }
