@@ -11,6 +11,7 @@ import sep
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from benchmarks.choices import keep_freed_memory
 from benchmarks.environment import commit, environment
 from benchmarks.quality import bars
 from benchmarks.quality.real_frames import real_figures
@@ -39,6 +40,7 @@ def seed_of_commit(name: str) -> int:
 
 def run(opened: Opened, events: Sequence[dict[str, Any]], tell: Any) -> tuple[list[Rerun], dict[str, Any]]:
     """Every readout measured, timed with R beside it, and compared; what was found and the speeds."""
+    keep_freed_memory()
     runs: list[Rerun] = []
     ratios: list[tuple[float, float, float]] = []
     stages: dict[str, list[tuple[float, float]]] = {}
