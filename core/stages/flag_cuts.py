@@ -47,7 +47,7 @@ class FlagCutConfig:
     min_size_ratio: float = 0.45
     """Sources this much smaller than the PSF (area) and not by noise are missed cosmic rays."""
     min_sharpness_sigma: float = 4.0
-    max_dipole_share: float = 0.3
+    max_dipole_share: float = 0.2
     """A dipole is cut where its net flux is less than this share of a star there: the star moved, or seemed to."""
     max_star_residual: float = 0.03
     """A change smaller than this share of the star it sits on is beyond what the subtraction is good for."""
@@ -64,7 +64,7 @@ class FlagCutConfig:
     """Sources this much larger than the PSF are halos whatever their aperture says."""
     max_chi2_sigma: float = 3.5
     """Limit of chi2 over its expectation in units of its spread: what a particle leaves is no PSF."""
-    chi2_snr_share: float = 0.02
+    chi2_snr_share: float = 0.04
     """Error of the PSF: chi2 per pixel may grow with the square of this share of the S/N."""
     chi2_star_share: float = 0.004
     """Error of the subtraction: and with that of this share of the S/N of the star it sits on."""
