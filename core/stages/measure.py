@@ -245,7 +245,7 @@ def _fill_growth(quality: Catalog, plane: PsfOnFrame, x: Float64, y: Float64) ->
         quality[f"{name}Flux"], quality[f"{name}FluxErr"] = flux / share[0, 0]
 
 
-_FOOTPRINT_FLAGS: Final = {
+FLAG_PLANES: Final = {
     "bad": Mask.BAD,
     "cr": Mask.CR,
     "edge": Mask.EDGE,
@@ -257,16 +257,17 @@ _FOOTPRINT_FLAGS: Final = {
     "injected": Mask.INJECTED,
     "injected_template": Mask.INJECTED_TEMPLATE,
 }
-_CENTER_FLAGS: Final = tuple(name for name in _FOOTPRINT_FLAGS if name not in ("bad", "edge"))
+"""Mask planes behind each of the alerts' pixel flags."""
+_CENTER_FLAGS: Final = tuple(name for name in FLAG_PLANES if name not in ("bad", "edge"))
 
 
 def _fill_pixel_flags(sources: Catalog, quality: Catalog) -> None:
     sources["pixelFlags"] = False
     sources["pixelFlags_offimage"] = False
-    for name, bits in _FOOTPRINT_FLAGS.items():
+    for name, bits in FLAG_PLANES.items():
         sources[f"pixelFlags_{name}"] = (quality["footprintMask"] & int(bits)) != 0
     for name in _CENTER_FLAGS:
-        sources[f"pixelFlags_{name}Center"] = (quality["centerMask"] & int(_FOOTPRINT_FLAGS[name])) != 0
+        sources[f"pixelFlags_{name}Center"] = (quality["centerMask"] & int(FLAG_PLANES[name])) != 0
 
 
 def _footprint_sides(detections: Detections) -> NDArray[np.int64]:

@@ -13,9 +13,8 @@ from scipy.spatial import cKDTree
 
 from core.contracts.catalogs import Catalog
 from core.contracts.exposure import DifferenceImage
-from core.flags import Mask
 from core.kernels.psf_flux import FIT_OK
-from core.stages.measure import Measurement
+from core.stages.measure import FLAG_PLANES, Measurement
 from core.stages.point_source import PsfOnFrame
 
 Float32 = NDArray[np.float32]
@@ -26,11 +25,11 @@ MISSING: Final = -1e6
 TINY: Final = 1e-30
 
 FOOTPRINT_BITS: Final = {
-    "saturated": Mask.SAT | Mask.SAT_TEMPLATE,
-    "cosmic_ray": Mask.CR,
-    "interpolated": Mask.INTERPOLATED,
-    "streak": Mask.STREAK,
-    "suspect": Mask.SUSPECT | Mask.CROSSTALK | Mask.HIGH_VARIANCE,
+    "saturated": FLAG_PLANES["saturated"],
+    "cosmic_ray": FLAG_PLANES["cr"],
+    "interpolated": FLAG_PLANES["interpolated"],
+    "streak": FLAG_PLANES["streak"],
+    "suspect": FLAG_PLANES["suspect"],
 }
 N_BRIGHTEST: Final = 64
 """Sources of the science image whose wings are looked at, everywhere on the detector."""
