@@ -1,7 +1,5 @@
 """What each choice of the pipeline costs and gives: single fields of its configuration changed, one after the other."""
 
-import ctypes
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -9,25 +7,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import sep
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.choice_figures import N_RESAMPLES, Run, differences, figures, references, resampled, speeds
 from benchmarks.choices_table import show
 from benchmarks.environment import environment
+from benchmarks.harness import bar, make_dataset, reference_cpu_s, table_console, to_dia_sources
 from benchmarks.quality.rerun import Opened, compare, open_dataset, simulation
 from benchmarks.quality.summary import without_nan
 from benchmarks.replay import read_events, readouts
-from benchmarks.report import DIA_STAGES_END, Report
+from benchmarks.report import Report
 from benchmarks.simulator.config import preset
-from benchmarks.simulator.dataset import is_complete, n_steps, simulate
+from benchmarks.simulator.dataset import keep_freed_memory
 from core.errors import UnusableDataError
 from core.overrides import with_changes
 
 DEFAULT: Final = "default"
-M_TRIM_THRESHOLD: Final = -1
-M_MMAP_MAX: Final = -4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +193,7 @@ def _run(opened: Opened, event: dict[str, Any], raw: Any, bundle: Any, n_repeats
         for _ in range(n_repeats):
             first = opened.measure(raw, bundle)
             stages = {timing.name: timing.cpu_s for timing in first.stopwatch.timings}
-            timed.append((_to_dia(stages), stages, _reference_cpu_s(first.exposure.frame.image)))
+            timed.append((to_dia_sources(stages), stages, reference_cpu_s(first.exposure.frame.image)))
     except UnusableDataError as error:
         return Run(
             visit=visit, detector=detector, outcome=error.outcome.value, quality=None, dia_cpu_s=0.0, stage_cpu_s={},
@@ -215,27 +210,6 @@ def _run(opened: Opened, event: dict[str, Any], raw: Any, bundle: Any, n_repeats
         stage_cpu_s=stages,
         reference_cpu_s=min(reference for _, _, reference in timed),
     )
-
-
-def _to_dia(stages: dict[str, float]) -> float:
-    """CPU to the DIASource catalog; of all stages where there is none."""
-    names = list(stages)
-    last = names.index(DIA_STAGES_END) + 1 if DIA_STAGES_END in names else len(names)
-    return sum(stages[name] for name in names[:last])
-
-
-def keep_freed_memory() -> None:
-    """Tell this process's allocator what ``service.settings.KEEP_MEMORY`` tells a compute child's (mallopt(3))."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; another allocator is left as it is
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _reference_cpu_s(image: Any) -> float:
-    begin = time.thread_time()
-    sep.Background(image, bw=128, bh=128)
-    return time.thread_time() - begin
 
 
 def section(
@@ -273,21 +247,6 @@ def section(
     return described
 
 
-def make_dataset(folder: Path, console: Console) -> Path:
-    """Three visits of one detector of the ``quality`` preset, simulated unless they are there."""
-    config = preset("quality", visits=3, detectors=(94,))
-    if not is_complete(folder, config):
-        with _bar("simulating", console) as progress:
-            task = progress.add_task("", total=n_steps(config))
-            simulate(folder, config, 1, lambda line: progress.update(task, advance=1, description=line))
-    return folder
-
-
-def _bar(name: str, console: Console) -> Progress:
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console)
-
-
 @click.command(
     "bench-choices",
     epilog="""\b
@@ -313,18 +272,20 @@ def command(folder: Path, dataset: Path | None, names: str, n: int | None, repea
         known = ", ".join(choice.name for choice in CHOICES)
         raise click.BadParameter(f"no such choice: {', '.join(unknown)}; there are {known}", param_hint="--choices")
     choices = available(wanted, console)
-    dataset = (dataset or make_dataset(folder / "dataset", console)).resolve()
+    dataset = (
+        dataset or make_dataset(folder / "dataset", preset("quality", visits=3, detectors=(94,)), console)
+    ).resolve()
     events = readouts(read_events(dataset))[:n]
     opened = open_dataset(dataset)
-    with _bar("running choices", console) as progress:
+    with bar("running choices", console) as progress:
         task = progress.add_task("", total=len(events) * len(choices))
         runs = run_choices(
             opened, events, choices, lambda line: progress.update(task, advance=1, description=line), repeats
         )
-    with _bar("comparing", console) as progress:
+    with bar("comparing", console) as progress:
         task = progress.add_task("", total=len(choices))
         described = section(choices, runs, lambda line: progress.update(task, advance=1, description=line))
-    show(described, Console() if Console().is_terminal else Console(width=200))
+    show(described, table_console(200))
     if path is not None:
         _report(dataset, events, runs, described).write(path)
         console.print(f"report: {path}")

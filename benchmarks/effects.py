@@ -9,11 +9,11 @@ from typing import Any, Final
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from benchmarks.choice_figures import N_RESAMPLES, figures, resampled
 from benchmarks.environment import environment
+from benchmarks.harness import bar, table_console
 from benchmarks.quality.evaluate import DetectorQuality
 from benchmarks.quality.rerun import evaluate_events
 from benchmarks.quality.summary import without_nan
@@ -153,7 +153,7 @@ def command(folder: Path, names: str, preset_name: str, visits: int, seed: int, 
     configs = {effect.name: effect.without(base) for effect in effects}
     rows: dict[str, dict[str, dict[str, float | None]]] = {}
     outcomes: dict[str, list[str]] = {}
-    with _bar(console) as progress:
+    with bar("effects", console) as progress:
         task = progress.add_task("", total=sum(n_steps(config) + visits for config in configs.values()))
 
         def tell(line: str) -> None:
@@ -168,7 +168,7 @@ def command(folder: Path, names: str, preset_name: str, visits: int, seed: int, 
             outcomes[name] = [rerun.outcome for rerun in reruns]
             rows[name] = row(parts)
     described = section(effects, rows, outcomes)
-    show(described, Console() if Console().is_terminal else Console(width=200))
+    show(described, table_console(200))
     if path is not None:
         _report(described, base, outcomes).write(path)
         console.print(f"report: {path}")
@@ -200,11 +200,6 @@ def section(
             entry["cost"] = costs(rows[ALL], rows[effect.name])
         described[effect.name] = without_nan(entry)
     return described
-
-
-def _bar(console: Console) -> Progress:
-    columns = (TextColumn("effects"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console)
 
 
 def _report(described: dict[str, Any], base: SimulationConfig, outcomes: dict[str, list[str]]) -> Report:

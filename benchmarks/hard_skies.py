@@ -11,19 +11,17 @@ from typing import Any, Final
 
 import click
 import numpy as np
-import sep
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.choices import keep_freed_memory
 from benchmarks.environment import environment
+from benchmarks.harness import bar, reference_cpu_s, table_console, to_dia_sources
 from benchmarks.quality.rerun import Opened, compare, open_dataset
 from benchmarks.quality.summary import summarize, without_nan
 from benchmarks.replay import read_events, readouts
-from benchmarks.report import DIA_STAGES_END, Report
+from benchmarks.report import Report
 from benchmarks.simulator.config import SimulationConfig, preset
-from benchmarks.simulator.dataset import is_complete, n_steps, simulate
+from benchmarks.simulator.dataset import is_complete, keep_freed_memory, n_steps, simulate
 from benchmarks.simulator.hard import EASY, HARD_SKIES, HardSky
 from benchmarks.simulator.landmarks import GALAXY_RADIUS_ARCSEC, large_galaxy
 from core.errors import UnusableDataError
@@ -88,28 +86,16 @@ def _run(opened: Opened, event: dict[str, Any], config: SimulationConfig, limit_
     rerun = compare(opened.dataset, first, event["visit"], event["detector"])
     stages = {timing.name: timing.cpu_s for timing in first.stopwatch.timings}
     image = first.exposure.frame.image
-    reference = min(_reference_cpu_s(image) for _ in range(3))
+    reference = min(reference_cpu_s(image) for _ in range(3))
     return found | {
         "outcome": rerun.outcome,
         "quality": rerun.quality,
         "counts": first.counts,
         "n_sources": int(first.summary["n_sources"]),
         "stages": stages,
-        "cpu_ratio": _to_dia(stages) / reference,
+        "cpu_ratio": to_dia_sources(stages) / reference,
         "ring": _ring(first, config, opened.pipeline.camera),
     }
-
-
-def _to_dia(stages: dict[str, float]) -> float:
-    names = list(stages)
-    last = names.index(DIA_STAGES_END) + 1 if DIA_STAGES_END in names else len(names)
-    return sum(stages[name] for name in names[:last])
-
-
-def _reference_cpu_s(image: Any) -> float:
-    begin = time.thread_time()
-    sep.Background(image, bw=128, bh=128)
-    return time.thread_time() - begin
 
 
 def _ring(first: Any, config: SimulationConfig, camera: Any) -> float | None:
@@ -188,18 +174,18 @@ Examples:
 def command(folder: Path, names: str, limit_s: float, path: Path | None) -> None:
     """Run the pipeline on hard skies; nonzero status where one ends otherwise than it must."""
     console, skies = Console(stderr=True), chosen(names)
-    with _bar("simulating", console) as progress:
+    with bar("simulating", console) as progress:
         task = progress.add_task("", total=sum(n_steps(sky_config(sky)) for sky in skies))
         for sky in skies:
             _simulate(sky, folder, lambda line: progress.update(task, advance=1, description=line))
     found: dict[str, Any] = {}
-    with _bar("hard skies", console) as progress:
+    with bar("hard skies", console) as progress:
         task = progress.add_task("", total=len(skies))
         for sky in skies:
             progress.update(task, description=sky.name)
             found[sky.name] = without_nan(run_sky(sky, (folder / sky.name).resolve(), limit_s, found.get(EASY.name)))
             progress.update(task, advance=1)
-    show(found, Console() if Console().is_terminal else Console(width=180))
+    show(found, table_console(180))
     if path is not None:
         _report(found, [sky_config(sky).seed for sky in skies]).write(path)
         console.print(f"report: {path}")
@@ -213,11 +199,6 @@ def _simulate(sky: HardSky, folder: Path, tell: Callable[[str], None]) -> None:
             tell(f"{sky.name} is there")
         return
     simulate(folder / sky.name, config, 1, lambda line: tell(f"{sky.name}: {line}"))
-
-
-def _bar(name: str, console: Console) -> Progress:
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console)
 
 
 def _report(found: dict[str, Any], seeds: list[int]) -> Report:

@@ -9,18 +9,17 @@ from typing import Any, Final
 import click
 import sep
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from benchmarks.choices import keep_freed_memory
 from benchmarks.environment import commit, environment
+from benchmarks.harness import bar, make_dataset, table_console, to_dia_sources
 from benchmarks.quality import bars
 from benchmarks.quality.real_frames import real_figures
 from benchmarks.quality.rerun import Opened, Rerun, compare, open_dataset, simulation
 from benchmarks.quality.summary import summarize
 from benchmarks.replay import read_events, readouts
-from benchmarks.report import DIA_STAGES_END, Report, field, quantiles
-from benchmarks.simulator.config import SimulationConfig, preset
-from benchmarks.simulator.dataset import is_complete, n_steps, simulate
+from benchmarks.report import Report, field, quantiles
+from benchmarks.simulator.config import preset
+from benchmarks.simulator.dataset import keep_freed_memory
 from core.errors import UnusableDataError
 
 VISITS: Final = 12
@@ -57,7 +56,8 @@ def run(opened: Opened, events: Sequence[dict[str, Any]], tell: Any) -> tuple[li
             runs.append(Rerun.without(event["visit"], event["detector"], error.outcome.value))
             continue
         reference = _reference(first.exposure.frame.image)
-        ratios.append((_dia_cpu_s(first) / reference[1], wall_s / reference[0], reference[1]))
+        stage_cpu_s = {timing.name: timing.cpu_s for timing in first.stopwatch.timings}
+        ratios.append((to_dia_sources(stage_cpu_s) / reference[1], wall_s / reference[0], reference[1]))
         for timing in first.stopwatch.timings:
             stages.setdefault(timing.name, []).append((timing.wall_s, timing.cpu_s))
         runs.append(compare(opened.dataset, first, event["visit"], event["detector"]))
@@ -73,15 +73,6 @@ def run(opened: Opened, events: Sequence[dict[str, Any]], tell: Any) -> tuple[li
     return runs, speeds
 
 
-def _dia_cpu_s(first: Any) -> float:
-    total = 0.0
-    for timing in first.stopwatch.timings:
-        total += timing.cpu_s
-        if timing.name == DIA_STAGES_END:
-            break
-    return total
-
-
 def _reference(image: Any) -> tuple[float, float]:
     """Wall and CPU of R: the median of three."""
     walls, cpus = [], []
@@ -91,20 +82,6 @@ def _reference(image: Any) -> tuple[float, float]:
         walls.append(time.perf_counter() - wall)
         cpus.append(time.thread_time() - cpu)
     return median(walls), median(cpus)
-
-
-def make_dataset(folder: Path, config: SimulationConfig, jobs: int, console: Console) -> Path:
-    """Simulate unless it is there."""
-    if not is_complete(folder, config):
-        with _bar("simulating", console) as progress:
-            task = progress.add_task("", total=n_steps(config))
-            simulate(folder, config, jobs, lambda line: progress.update(task, advance=1, description=line))
-    return folder
-
-
-def _bar(name: str, console: Console) -> Progress:
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console)
 
 
 @click.command(
@@ -145,17 +122,17 @@ def command(
     if dataset is None:
         seed = seed or seed_of_commit(commit())
         config = preset("quality", seed=seed, visits=visits)
-        dataset = make_dataset(folder / f"seed{seed}", config, jobs, console)
+        dataset = make_dataset(folder / f"seed{seed}", config, console, jobs)
     dataset = dataset.resolve()
     events = readouts(read_events(dataset))
     opened = open_dataset(dataset)
-    with _bar("processing", console) as progress:
+    with bar("processing", console) as progress:
         task = progress.add_task("", total=len(events))
         runs, speeds = run(opened, events, lambda line: progress.update(task, advance=1, description=line))
     report = _report(dataset, events, runs, speeds, _real_frames(real, console))
     document = report.model_dump(by_alias=True, exclude_unset=True)
-    bars.show(document, Console() if Console().is_terminal else Console(width=140))
-    _show_detectors(document, Console() if Console().is_terminal else Console(width=140))
+    bars.show(document, table_console(140))
+    _show_detectors(document, table_console(140))
     if path is not None:
         report.write(path)
         console.print(f"report: {path}")
@@ -168,7 +145,7 @@ def _real_frames(folder: Path | None, console: Console) -> dict[str, Any]:
     if folder is None:
         console.print("real frames are left out: SUB60_REFERENCE_DATA does not name the folder of reference data")
         return {}
-    with _bar("real frames", console) as progress:
+    with bar("real frames", console) as progress:
         task = progress.add_task("", total=2 * ROUNDS)
         return real_figures(folder, ROUNDS, lambda line: progress.update(task, advance=1, description=line))
 

@@ -8,10 +8,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import core
 from benchmarks.environment import environment
+from benchmarks.harness import bar
 from benchmarks.reliability import training
 from benchmarks.reliability.evaluation import card, figures, missed
 from benchmarks.reliability.examples import Examples, read_examples
@@ -65,7 +65,7 @@ def _examples(folder: Path, console: Console) -> tuple[Examples, NDArray[np.int6
     for chosen in SETS:
         dataset = folder / chosen.name / "dataset"
         _simulate(chosen, dataset, console)
-        with _bar(f"measuring {chosen.name}", console) as progress:
+        with bar(f"measuring {chosen.name}", console, transient=True) as progress:
             task = progress.add_task("", total=chosen.config().visits)
             for examples in read_examples(dataset, folder / chosen.name / "features"):
                 parts[chosen.is_test].append(examples)
@@ -77,14 +77,9 @@ def _examples(folder: Path, console: Console) -> tuple[Examples, NDArray[np.int6
 
 def _simulate(chosen: SimulatedSet, dataset: Path, console: Console) -> None:
     config = chosen.config()
-    with _bar(f"simulating {chosen.name}", console) as progress:
+    with bar(f"simulating {chosen.name}", console, transient=True) as progress:
         task = progress.add_task("", total=n_steps(config))
         simulate(dataset, config, 1, lambda line: progress.update(task, advance=1, description=line))
-
-
-def _bar(name: str, console: Console) -> Progress:
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console, transient=True)
 
 
 def _probability(logit: NDArray[np.float64]) -> NDArray[np.float64]:

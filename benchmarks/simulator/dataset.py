@@ -135,7 +135,8 @@ def _in_process(out: Path, config: SimulationConfig, group: tuple[int, ...]) -> 
 def keep_freed_memory() -> None:
     """Let glibc keep what arrays free: giving 64 MB planes back and touching new ones costs a quarter of all CPU.
 
-    For processes that only simulate; elsewhere it would hold memory for nothing.
+    For processes that handle planes and nothing else, as ``service.settings.KEEP_MEMORY`` has it for compute children
+    (mallopt(3)); another allocator is left as it is.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-from benchmarks.simulator.dataset import is_complete, n_steps, simulate
+from benchmarks.harness import bar, make_dataset, table_console
 from benchmarks.stages.budgets import PATH
 from benchmarks.stages.table import show
 from benchmarks.stages.workbench import simulated
@@ -71,7 +71,7 @@ def command(folder: Path, dataset: Path | None, rounds: int, only: str, write_bu
     except ImportError as error:
         raise ConfigurationError("the benchmarks need pytest and pytest-benchmark: pip install -e '.[dev]'") from error
     console = Console(stderr=True)
-    dataset = dataset or make_dataset(folder / "dataset", console)
+    dataset = dataset or make_dataset(folder / "dataset", simulated(), console)
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch) / "report.json"
         arguments = [
@@ -81,7 +81,7 @@ def command(folder: Path, dataset: Path | None, rounds: int, only: str, write_bu
             *(["--write-budgets"] if write_budgets else []),
         ]  # fmt: skip
         said = io.StringIO()
-        with _bar("timing stages", console) as progress, redirect_stdout(said):
+        with bar("timing stages", console) as progress, redirect_stdout(said):
             watch = _Watch(progress)
             status = int(pytest.main(arguments, plugins=[watch]))
         if not written.exists():
@@ -91,24 +91,9 @@ def command(folder: Path, dataset: Path | None, rounds: int, only: str, write_bu
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(written.read_text(encoding="utf-8"), encoding="utf-8")
-    show(report, Console() if Console().is_terminal else Console(width=180))
+    show(report, table_console(180))
     for line in watch.failures:
         console.print(line, markup=False, soft_wrap=True)
     if write_budgets:
         console.print(f"budgets: {os.path.relpath(PATH)}")
     sys.exit(status)
-
-
-def make_dataset(folder: Path, console: Console) -> Path:
-    """One visit of one detector, simulated unless it is there."""
-    config = simulated()
-    if not is_complete(folder, config):
-        with _bar("simulating", console) as progress:
-            task = progress.add_task("", total=n_steps(config))
-            simulate(folder, config, 1, lambda line: progress.update(task, advance=1, description=line))
-    return folder
-
-
-def _bar(name: str, console: Console) -> Progress:
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console)

@@ -10,9 +10,9 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
-from benchmarks.choices import keep_freed_memory
 from benchmarks.replay import read_events, readouts
 from benchmarks.simulator.config import SimulationConfig, preset
+from benchmarks.simulator.dataset import keep_freed_memory
 from service.settings import read_settings, use_compiled_cache
 
 STAGES: Final = (

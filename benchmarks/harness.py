@@ -1,0 +1,49 @@
+"""What every bench does around its work: progress, a simulated dataset, R, a table as wide as it needs."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sep
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.report import DIA_STAGES_END
+from benchmarks.simulator.config import SimulationConfig
+from benchmarks.simulator.dataset import is_complete, n_steps, simulate
+
+
+def bar(name: str, console: Console, *, transient: bool = False) -> Progress:
+    """A progress bar with its name before it and what is being done behind it."""
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.description}"), console=console, transient=transient)
+
+
+def make_dataset(folder: Path, config: SimulationConfig, console: Console, jobs: int = 1) -> Path:
+    """Simulate the dataset, with progress, unless it is there."""
+    if not is_complete(folder, config):
+        with bar("simulating", console) as progress:
+            task = progress.add_task("", total=n_steps(config))
+            simulate(folder, config, jobs, lambda line: progress.update(task, advance=1, description=line))
+    return folder
+
+
+def table_console(width: int) -> Console:
+    """Standard output; where it is no terminal, so wide that tables are not broken."""
+    console = Console()
+    return console if console.is_terminal else Console(width=width)
+
+
+def to_dia_sources(stage_cpu_s: Mapping[str, float]) -> float:
+    """CPU to the DIASource catalog, of stages in their order; of all stages where there is none."""
+    names = list(stage_cpu_s)
+    last = names.index(DIA_STAGES_END) + 1 if DIA_STAGES_END in names else len(names)
+    return sum(stage_cpu_s[name] for name in names[:last])
+
+
+def reference_cpu_s(image: Any) -> float:
+    """R: CPU of SEP's background on this frame, now."""
+    begin = time.thread_time()
+    sep.Background(image, bw=128, bh=128)
+    return time.thread_time() - begin
