@@ -35,6 +35,7 @@ from core.stages.merge_history import merge_history
 from core.stages.photometry import apply_zero_point, fit_zero_point
 from core.stages.pointing import predict_wcs
 from core.stages.psf import fit_psf
+from core.stages.psf_structure import widen
 from core.stages.reliability import Reliability, score_sources
 from core.stages.reliability_features import Surroundings, star_residuals
 from core.stages.sky_sources import check_sky
@@ -214,7 +215,8 @@ class Pipeline:
             fit.sources, reference_stars, astrometry.pairs, info.band, frame.shape, self.config.photometry
         )
         apply_zero_point(frame, photo_calib)
-        return Exposure(frame=frame, psf=fit.psf, wcs=astrometry.wcs, photo_calib=photo_calib, visit_info=info)
+        psf = widen(fit.psf, photo_calib.change_width)
+        return Exposure(frame=frame, psf=psf, wcs=astrometry.wcs, photo_calib=photo_calib, visit_info=info)
 
     def _warped(self, template: Template | None, exposure: Exposure, watch: Stopwatch) -> WarpedTemplate | None:
         """The template on the science grid, or None where too little of the detector has one."""

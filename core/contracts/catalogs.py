@@ -136,6 +136,7 @@ SOURCE: Final = np.dtype(
         ("ixy", "<f4"),
         ("mask", "<u2"),
         ("isPsfStar", "?"),
+        ("widthExcess", "<f4"),
     ]
 )
 """Sources of the science image: positions [pixel], fluxes [e-] (before calibrate) or [nJy], moments [pixel**2].

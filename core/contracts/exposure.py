@@ -84,7 +84,8 @@ class PhotoCalib:
 
     ``illumination`` is what the flat left of the response [mag], to be added to the zero point: coefficients of a
     polynomial in the pixel scaled to [-1, 1] (:func:`core.contracts.psf.polynomial_terms`), of zero mean over the
-    detector; empty where too few stars tell.
+    detector; empty where too few stars tell. ``change_width`` is how much wider, as a fraction, the PSF of what changes
+    is than that of the stars: their colors differ. The scale holds for a source with just the PSF it is measured with.
     """
 
     njy_per_electron: float
@@ -92,6 +93,7 @@ class PhotoCalib:
     n_stars: int
     scatter_mag: float
     illumination: tuple[float, ...] = ()
+    change_width: float = 0.0
 
     def njy_per_electron_at(self, x: ArrayLike, y: ArrayLike, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Scale at pixels of a detector of (ny, nx) pixels."""

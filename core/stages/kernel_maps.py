@@ -20,6 +20,8 @@ _NO_WEIGHT: Final = int(
 )
 _REACH: Final = 2
 """Half width of the stencils."""
+_BLOCK: Final = 64
+"""Stars measured at once: their columns stay in the cache, and small."""
 
 
 def _stencils() -> Float64:
@@ -54,22 +56,29 @@ def map_kernel(
     x: Float64,
     y: Float64,
     half_stamp: int,
+    noise_removed: float,
     config: KernelMapsConfig,
 ) -> KernelField:
     """The kernel with maps of five local changes added; as it is where stars are few or show none.
 
     At each star the matched stamp's derivatives are fitted to what the kernel leaves there, with the star's flux and
-    local sky free (a variable star is no kernel); a Gaussian process joins the stars. ``x, y`` (n,) are those of the
-    kernel's fit.
+    local sky free (a variable star is no kernel); a Gaussian process joins the stars. ``x, y`` (n,) are stars without
+    marked pixels; ``noise_removed`` is the part of the reference's noise, white, that is taken out of the fit.
     """
     if not config.is_mapped or x.size < config.maps.min_stars:
         return kernel
-    matched = _matched_stamps(kernel, reference, x, y, half_stamp + _REACH)
-    values, errors = _amplitudes(matched, target, reference, x, y, half_stamp, config)
+    center = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2).astype(np.float64)
+    noise_products = noise_removed * _noise_products(center)
+    values, errors = np.empty((2, x.size, STENCILS.shape[0]))
+    for first in range(0, x.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        matched = _matched_stamps(kernel, reference, x[part], y[part], half_stamp + _REACH)
+        values[part], errors[part] = _amplitudes(
+            matched, target, reference, x[part], y[part], half_stamp, noise_products, config
+        )
     maps = fit_maps(x, y, values, errors, target.shape, config.maps)
     if maps is None or not maps.values.any():
         return kernel
-    center = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2).astype(np.float64)
     padded = np.pad(center, _REACH)[None].astype(np.float32)
     changes = np.stack([_apply(stencil, padded, center.shape[0])[0] for stencil in STENCILS]).astype(np.float64)
     changes -= changes.mean(axis=(1, 2), keepdims=True)
@@ -98,6 +107,20 @@ def _matched_stamps(kernel: KernelField, reference: Frame, x: Float64, y: Float6
     return np.ascontiguousarray(wide[:, first : first + 2 * half + 1, first : first + 2 * half + 1])
 
 
+def _noise_products(kernel: Float64) -> Float64:
+    """(7, 7) what white noise of unit variance adds to the products of the fit's columns, a pixel.
+
+    The columns are the stencils on the matched stamp, the stamp and a constant. The same noise is, negative, in the
+    data, so the stamp's row is also what it adds to the right-hand side: broad kernels would look too narrow.
+    """
+    padded = np.pad(kernel, 2 * _REACH)[None].astype(np.float32)
+    side = kernel.shape[0] + 2 * _REACH
+    columns = [_apply(stencil, padded, side).ravel() for stencil in STENCILS]
+    columns += [padded[0, _REACH:-_REACH, _REACH:-_REACH].ravel(), np.zeros(side * side, np.float32)]
+    design = np.array(columns, np.float64)
+    return np.asarray(design @ design.T, np.float64)
+
+
 def _amplitudes(
     matched: Float32,
     target: Frame,
@@ -105,9 +128,10 @@ def _amplitudes(
     x: Float64,
     y: Float64,
     half: int,
+    noise_products: Float64,
     config: KernelMapsConfig,
 ) -> tuple[Float64, Float64]:
-    """(n, 5) amplitudes of the stencils at each star, and their errors."""
+    """(n, 5) amplitudes of the stencils at each star, and their errors; ``noise_products`` are taken out."""
     side = 2 * half + 1
     n_modes = STENCILS.shape[0]
     design = np.empty((x.size, n_modes + 2, side * side), np.float32)
@@ -116,16 +140,20 @@ def _amplitudes(
     model = matched[:, _REACH:-_REACH, _REACH:-_REACH].reshape(x.size, -1)
     design[:, n_modes], design[:, n_modes + 1] = model, 1.0
     data, weight = np.empty((x.size, side * side), np.float32), np.zeros((x.size, side * side), np.float32)
+    noise = np.empty(x.size)
     for n in range(x.size):
         here = (slice(round(y[n]) - half, round(y[n]) + half + 1), slice(round(x[n]) - half, round(x[n]) + half + 1))
         data[n] = target.image[here].ravel()
         variance = (target.variance[here] + reference.variance[here]).ravel() + (config.model_error * model[n]) ** 2
         good = ((target.mask[here] | reference.mask[here]).ravel() & _NO_WEIGHT) == 0
         np.divide(1.0, variance, out=weight[n], where=good & (variance > 0))
+        noise[n] = weight[n] @ reference.variance[here].ravel()
     data -= model
     weighted = design * weight[:, None, :]
     normal = (weighted @ design.swapaxes(1, 2)).astype(np.float64)
     right = (weighted @ data[:, :, None])[:, :, 0].astype(np.float64)
+    normal -= noise[:, None, None] * noise_products
+    right += noise[:, None] * noise_products[n_modes]
     scale = 1 / np.sqrt(np.maximum(np.einsum("nii->ni", normal), 1e-300))
     normal *= scale[:, :, None] * scale[:, None, :]
     inverse = np.linalg.pinv(normal + 1e-7 * np.eye(n_modes + 2), hermitian=True)

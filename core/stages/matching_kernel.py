@@ -27,6 +27,9 @@ _NO_WEIGHT = _UNFIT | int(Mask.CR | Mask.INTERPOLATED)
 _MIN_SIGMA_PIX = 0.7
 """A narrower Gaussian is not sampled by the pixels."""
 
+_WHITE_RATIO = 0.95
+"""Of the scatters of differences one and two pixels apart."""
+
 _RIDGES = (1e-6, 1e-5, 1e-4)
 """Added to the diagonal of the normal equations, which is scaled to one; the first that lets them be factored."""
 
@@ -45,12 +48,19 @@ class KernelConfig:
     """Order in which the kernel's sum may vary over the detector."""
     min_snr: float = 30.0
     max_snr: float = 1000.0
-    max_stars: int = 250
+    max_stars: int = 120
+    """The brightest of each part of the detector: the noise of faint ones would smear the kernel."""
+    max_local_stars: int = 250
+    """So many, fainter ones too, show its local changes."""
     min_stars: int = 8
     n_clips: int = 4
     clip_sigma: float = 3.5
     systematic_fraction: float = 0.01
     """Error of the model as a fraction of the flux in a pixel; keeps few bright stars from ruling the fit."""
+    noise_removed: float = 0.95
+    """Part of what white noise adds to the normal equations that is taken out. Errors in the regressors pull
+    coefficients to zero, here those of the finest detail, and every star would keep some percent of its peak (Fuller
+    1987, Measurement Error Models, section 1.2); not all of it, or detail that drowns in the noise has no bounds."""
     min_kernel_sum: float = 0.7
     max_kernel_sum: float = 1.4
     min_reciprocal_condition: float = 1e-10
@@ -90,32 +100,74 @@ def fit_kernel(
     order_limit : highest order in which the kernel's sum may vary (0 keeps one flux scale).
     """
     basis = _Basis.scaled(sigma_pix, config)
-    rows = choose_stars(target, reference, stars, basis.half_stamp, basis.half_width, config)
+    rows, local_rows = (
+        choose_stars(target, reference, stars, basis.half_stamp, basis.half_width, n, config)
+        for n in (config.max_stars, config.max_local_stars)
+    )
     if rows.size < config.min_stars:
         raise UnusableDataError("too few kernel stars", outcome=Outcome.BAD_SUBTRACTION, n_stars=int(rows.size))
     x, y = stars["x"][rows].astype(np.float64), stars["y"][rows].astype(np.float64)
-    gram, projection, power, n_pixels = _normal_equations(target, reference, x, y, basis, workspace, config)
-    chi2 = np.zeros(x.size)
-    is_used = n_pixels > (2 * basis.half_stamp + 1) ** 2 // 2
-    for _ in range(config.n_clips):
-        solution, spatial, rcond = _solve(gram, projection, x, y, target.shape, is_used, order_limit, config)
-        chi2 = _chi2(gram, projection, power, n_pixels, solution, spatial)
-        limit = _clip_limit(chi2[is_used], config.clip_sigma)
-        keep = is_used & (chi2 <= limit)
-        if keep.sum() < max(config.min_stars, is_used.sum() // 2) or keep.sum() == is_used.sum():
-            break
-        is_used = keep
+    equations = _normal_equations(target, reference, x, y, basis, workspace, config)
+    noise_removed = config.noise_removed if is_white(reference) else 0.0
+    try:
+        solution, chi2, is_used, rcond = _clipped_fit(equations, noise_removed, x, y, target.shape, order_limit, config)
+    except _SingularError:
+        # too few stars for what the noise hides
+        noise_removed = 0.0
+        solution, chi2, is_used, rcond = _clipped_fit(equations, noise_removed, x, y, target.shape, order_limit, config)
     coefficients = np.tensordot(solution.T, basis.images(), axes=1).astype(np.float32)
     order = round((np.sqrt(8 * solution.shape[1] + 1) - 3) / 2)
     kernel = KernelField(coefficients=np.ascontiguousarray(coefficients), shape=target.shape, order=order)
     fit = KernelFit(kernel=kernel, x=x, y=y, chi2=chi2, is_used=is_used, reciprocal_condition=rcond)
     _check(fit, config)
-    local = map_kernel(kernel, target, reference, x[is_used], y[is_used], basis.half_stamp, config.local)
+    x, y = stars["x"][local_rows].astype(np.float64), stars["y"][local_rows].astype(np.float64)
+    local = map_kernel(kernel, target, reference, x, y, basis.half_stamp, noise_removed, config.local)
     return replace(fit, kernel=local)
 
 
+def is_white(frame: Frame) -> bool:
+    """Whether the noise is not correlated between pixels: the frame was never resampled.
+
+    Then neighbours differ as much as the pixels next but one, which resampling leaves more alike. From every
+    sixteenth row.
+    """
+    rows = frame.image[8::16]
+    good = (frame.mask[8::16] & np.uint16(_NO_WEIGHT)) == 0
+    near, far = (float(np.median(np.abs(rows[:, n:] - rows[:, :-n])[good[:, n:] & good[:, :-n]])) for n in (1, 2))
+    return near > _WHITE_RATIO * far
+
+
+def _clipped_fit(
+    equations: "_Equations",
+    noise_removed: float,
+    x: Float64,
+    y: Float64,
+    shape: tuple[int, int],
+    order_limit: int,
+    config: KernelConfig,
+) -> tuple[Float64, Float64, NDArray[np.bool_], float]:
+    """Solution, reduced chi2 of the stars, those used, 1/condition. Raises :class:`_SingularError`."""
+    gram = equations.gram - noise_removed * equations.noise[:, None, None] * equations.noise_gram
+    is_used = equations.is_usable
+    for _ in range(config.n_clips):
+        solution, spatial, rcond = _solve(gram, equations.projection, x, y, shape, is_used, order_limit, config)
+        chi2 = _chi2(gram, equations, solution, spatial)
+        limit = _clip_limit(chi2[is_used], config.clip_sigma)
+        keep = is_used & (chi2 <= limit)
+        if keep.sum() < max(config.min_stars, is_used.sum() // 2) or keep.sum() == is_used.sum():
+            break
+        is_used = keep
+    return solution, chi2, is_used, rcond
+
+
 def choose_stars(
-    target: Frame, reference: Frame, stars: Catalog, half_stamp: int, half_width: int, config: KernelConfig
+    target: Frame,
+    reference: Frame,
+    stars: Catalog,
+    half_stamp: int,
+    half_width: int,
+    max_stars: int,
+    config: KernelConfig,
 ) -> Int64:
     """Rows of the stars to fit: clean in both images, SNR in range, the brightest of each cell of a grid."""
     ny, nx = target.shape
@@ -125,8 +177,8 @@ def choose_stars(
     is_good &= (x >= border) & (y >= border) & (x < nx - border) & (y < ny - border)
     rows = np.flatnonzero(is_good)
     rows = rows[np.argsort(-stars["snr"][rows], kind="stable")]
-    n_side = max(2, round(np.sqrt(config.max_stars / 2.5)))
-    per_cell = max(1, -(-config.max_stars // n_side**2))
+    n_side = max(2, round(np.sqrt(max_stars / 2.5)))
+    per_cell = max(1, -(-max_stars // n_side**2))
     count = np.zeros((n_side, n_side), np.int64)
     taken = np.zeros((-(-ny // half_stamp), -(-nx // half_stamp)), np.bool_)
     chosen = []
@@ -149,6 +201,26 @@ def choose_stars(
         taken[y[row] // half_stamp, x[row] // half_stamp] = True
         chosen.append(row)
     return np.array(chosen, np.int64)
+
+
+class _SingularError(UnusableDataError):
+    """The normal equations have no solution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Equations:
+    """Of n stars: (n, b, b) Gram matrices of the convolved stamps, (n, b) products with the target, its power, pixels.
+
+    White noise of the reference adds ``noise`` (n,) times ``noise_gram`` (b, b) to the Gram matrices.
+    """
+
+    gram: Float64
+    projection: Float64
+    power: Float64
+    n_pixels: Int64
+    noise: Float64
+    noise_gram: Float64
+    is_usable: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +282,18 @@ class _Basis:
 
 
 def _normal_equations(
-    target: Frame, reference: Frame, x: Float64, y: Float64, basis: _Basis, workspace: Workspace, config: KernelConfig
-) -> tuple[Float64, Float64, Float64, Int64]:
-    """Per star: Gram matrix of the convolved stamps, their product with the target, its power, and the pixels used.
-
-    Each pixel counts by its variance; a constant of each stamp is projected out, so the local background is free.
-    """
+    target: Frame,
+    reference: Frame,
+    x: Float64,
+    y: Float64,
+    basis: _Basis,
+    workspace: Workspace,
+    config: KernelConfig,
+) -> _Equations:
+    """Each pixel counts by its variance; a constant of each stamp is projected out: the local background is free."""
     n, n_basis, s = x.size, basis.n_basis, 2 * basis.half_stamp + 1
     gram, projection = np.empty((n, n_basis, n_basis)), np.empty((n, n_basis))
-    power, n_pixels = np.empty(n), np.empty(n, np.int64)
+    power, n_pixels, noise = np.empty(n), np.empty(n, np.int64), np.empty(n)
 
     def fill(stars: tuple[int, int]) -> None:
         scratch = np.empty(3 * (s + 2 * basis.half_width) ** 2, np.float32)
@@ -243,11 +318,20 @@ def _normal_equations(
         data = image * root
         data -= (data @ unit) * unit
         gram[star], projection[star] = weighted @ weighted.T, weighted @ data
+        noise[star] = (root**2) @ reference.variance[here].ravel()
         power[star], n_pixels[star] = data @ data, np.count_nonzero(root)
 
     workspace.share(fill, bands(n, workspace.n_threads))
-    change = basis.zero_sum()
-    return change @ gram @ change.T, projection @ change.T, power, n_pixels
+    change, images = basis.zero_sum(), basis.images().reshape(n_basis, -1)
+    return _Equations(
+        gram=change @ gram @ change.T,
+        projection=projection @ change.T,
+        power=power,
+        n_pixels=n_pixels,
+        noise=noise,
+        noise_gram=images @ images.T,
+        is_usable=n_pixels > s**2 // 2,
+    )
 
 
 def _spatial_order(n_stars: int, config: KernelConfig) -> int:
@@ -290,7 +374,7 @@ def _solve(
         if info == 0:
             break
     else:
-        raise UnusableDataError("the kernel fit is singular", outcome=Outcome.BAD_SUBTRACTION)
+        raise _SingularError("the kernel fit is singular", outcome=Outcome.BAD_SUBTRACTION)
     rcond, _ = lapack.dpocon(factor, float(np.abs(regular).sum(axis=0).max()), uplo="L")
     answer, _ = lapack.dpotrs(factor, vector * scale, lower=1)
     solution = np.zeros(n_basis * n_spatial)
@@ -298,12 +382,11 @@ def _solve(
     return solution.reshape(n_basis, n_spatial), spatial, float(rcond)
 
 
-def _chi2(
-    gram: Float64, projection: Float64, power: Float64, n_pixels: Int64, solution: Float64, spatial: Float64
-) -> Float64:
+def _chi2(gram: Float64, equations: _Equations, solution: Float64, spatial: Float64) -> Float64:
     local = spatial @ solution.T
     quadratic = np.einsum("si,sij,sj->s", local, gram, local, optimize=True)
-    return np.asarray((power - 2 * (local * projection).sum(axis=1) + quadratic) / np.maximum(n_pixels - 1, 1))
+    total = equations.power - 2 * (local * equations.projection).sum(axis=1) + quadratic
+    return np.asarray(total / np.maximum(equations.n_pixels - 1, 1))
 
 
 def _clip_limit(chi2: Float64, clip_sigma: float) -> float:

@@ -50,6 +50,11 @@ class PhotometryConfig:
     min_stars_for_illumination: int = 60
     illumination_rms_mag: float = 0.01
     """What each term of the illumination is expected to be: few stars leave it near zero."""
+    change_color: float = 0.4
+    """Color of what is measured in a difference: quasars, supernovae near maximum and RR Lyrae stars lie about here.
+    The same as that of positions (``AstrometryConfig.color_zero``)."""
+    chromatic_width_rms: float = 0.004
+    """How much the PSF's relative width is expected to change with color [1/mag]: few stars leave it near zero."""
 
 
 def fit_zero_point(
@@ -95,12 +100,16 @@ def fit_zero_point(
     design, prior = np.stack(columns, axis=-1), 1 / np.square(expected)
     solution, scatter, keep, uncertainty = _clipped_fit(design, magnitude, error, prior, config)
     varying = solution[n_other:]
+    slope, star_color = _chromatic_width(ours["widthExcess"][usable], color, config)
+    # a PSF flux falls by the fraction by which the source is wider than the model: sum(P P_w) / sum(P**2) ~ 1 - w
+    matched = 1 + slope * star_color
     return PhotoCalib(
-        njy_per_electron=float(10 ** (-0.4 * (solution[0] - 31.4))),
+        njy_per_electron=matched * float(10 ** (-0.4 * (solution[0] - 31.4))),
         relative_error=uncertainty / _MAG_PER_LN,
         n_stars=int(keep.sum()),
         scatter_mag=scatter,
         illumination=(-float(varying @ _MEAN_TERMS[1:]), *varying.tolist()) if varying.size else (),
+        change_width=slope * (config.change_color - config.color_zero - star_color),
     )
 
 
@@ -127,6 +136,23 @@ def _zero_points(
     lowest, highest = config.color_range
     magnitude[(color < lowest) | (color > highest)] = np.nan
     return magnitude, np.hypot(_MAG_PER_LN * relative, config.error_floor_mag), color
+
+
+def _chromatic_width(width: Float64, color: Float64, config: PhotometryConfig) -> tuple[float, float]:
+    """Change of the PSF's relative width with color [1/mag], and the mean color of the stars it was made of."""
+    use = np.isfinite(width)
+    if use.sum() < config.min_stars_for_color:
+        return 0.0, 0.0
+    slope = mean_color = 0.0
+    for _ in range(4):
+        mean_color = float(color[use].mean())
+        offset, mean_width = color - mean_color, float(width[use].mean())
+        residual = width - mean_width - slope * offset
+        spread = float(1.4826 * np.median(np.abs(residual[use])))
+        use = np.isfinite(width) & (np.abs(residual) <= config.clip_sigma * spread)
+        precision = np.square(offset[use]).sum() + (spread / config.chromatic_width_rms) ** 2
+        slope = float((offset[use] * (width[use] - mean_width)).sum() / precision)
+    return slope, mean_color
 
 
 def _clipped_fit(

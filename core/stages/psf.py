@@ -98,9 +98,11 @@ def fit_psf(frame: Frame, sources: Catalog, workspace: Workspace, config: PsfCon
     if config.determiner == "piff":
         psf = fit_piff(frame, x[kept], y[kept], flux[kept], np.uint16(config.ignored_planes), psf.size, config.piff)
     mapped = (x[kept], y[kept], fits[kept, 0])
-    psf = map_structure(frame, psf, mapped, fwhm, np.uint16(config.ignored_planes), workspace, config.structure)
+    psf, width = map_structure(frame, psf, mapped, fwhm, np.uint16(config.ignored_planes), workspace, config.structure)
     measured = _measure_all(frame, psf, sources, fwhm, config)
     measured["isPsfStar"][stars[kept]] = True
+    measured["widthExcess"] = np.nan
+    measured["widthExcess"][stars[kept]] = width
     order = np.argsort(-measured["psfFlux"], kind="stable")
     return PsfFit(psf=psf, sources=measured[order], n_stars=int(kept.sum()))
 

@@ -1,6 +1,6 @@
 """Structure of the PSF that no low polynomial follows: its width and ellipticity, mapped by the stars themselves."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -39,24 +39,24 @@ def map_structure(
     skip: np.uint16,
     workspace: Workspace,
     config: StructureConfig,
-) -> PsfModel:
+) -> tuple[PsfModel, Float64]:
     """The PSF with maps of relative width and ellipticity added to its polynomial; as it is where stars are few.
 
     Each star gives the three as amplitudes of the PSF's own derivatives, with its flux, position and local sky left
     free; a Gaussian process joins them. ``stars`` are (x, y, flux). Buffers ``psf.stamps``, ``psf.spread`` (as the
-    PSF's fit).
+    PSF's fit). Also returned: each star's relative width beyond the polynomial's, NaN where it says nothing.
     """
     if not config.is_mapped:
-        return psf
+        return psf, np.full(stars[0].size, np.nan)
     x, y, flux = stars
     stamps, spread = star_stamps(frame, stars, psf.size, skip, workspace)
     modes = stretch_modes(psf.center().astype(np.float64))
     amplitude, error = _amplitudes(stamps, spread, psf, (x, y, flux), modes, config.radius_fwhm * fwhm_pix, config)
     maps = fit_maps(x, y, amplitude, error, frame.shape, config.maps)
     if maps is None or not maps.values.any():
-        return psf
+        return psf, amplitude[:, 0]
     coefficients = np.concatenate([psf.coefficients, modes.astype(np.float32)])
-    return PsfModel(coefficients=coefficients, shape=psf.shape, order=psf.order, maps=maps)
+    return PsfModel(coefficients=coefficients, shape=psf.shape, order=psf.order, maps=maps), amplitude[:, 0]
 
 
 def star_stamps(
@@ -69,6 +69,15 @@ def star_stamps(
     spread: Float32 = workspace.array("psf.spread", shape)[:n]  # type: ignore[assignment]
     centered_stamps(frame.image, frame.variance, frame.mask, skip, stars[0], stars[1], stamps, spread)
     return stamps, spread
+
+
+def widen(psf: PsfModel, width: float) -> PsfModel:
+    """The PSF wider by the fraction ``width`` everywhere, to first order."""
+    if width == 0:
+        return psf
+    coefficients = psf.coefficients.copy()
+    coefficients[0] += np.float32(width) * stretch_modes(psf.center().astype(np.float64))[0].astype(np.float32)
+    return replace(psf, coefficients=coefficients)
 
 
 def slopes(image: Float64) -> tuple[Float64, Float64]:

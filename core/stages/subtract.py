@@ -40,15 +40,16 @@ class SubtractConfig:
 
     convolve: Literal["auto", "template", "science"] = "auto"
     """``template``, ``science``, or ``auto``: the image with the sharper PSF."""
-    sharper_margin: float = 1.15
-    """The template may be broader than the science image by this factor and still be the one convolved."""
+    sharper_margin: float = 1.03
+    """The template may be broader than the science image by this factor and still be the one convolved: no kernel
+    sharpens an image without error."""
     kernel: KernelConfig = field(default_factory=KernelConfig)
     whitening: WhiteningConfig = field(default_factory=WhiteningConfig)
     halos: HaloConfig = field(default_factory=HaloConfig)
     background: DifferenceBackgroundConfig = field(default_factory=DifferenceBackgroundConfig)
     systematic_fraction: float = 0.005
     """This fraction of the template's flux, squared, is added to the variance: no kernel is better than that."""
-    halo_fraction: float = 0.1
+    halo_fraction: float = 0.2
     """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches; where it exceeds the noise the
     pixel is SAT."""
     halo_pix: int = 64

@@ -43,6 +43,23 @@ def test_zero_point_is_found_with_its_color_term(term: float) -> None:
     assert result.scatter_mag < 0.015
 
 
+def test_changes_of_another_color_get_their_own_width() -> None:
+    sources, stars, pairs = make_pairs(200, 0.02)
+    rng = np.random.default_rng(5)
+    color = -2.5 * np.log10(stars["g_flux"] / stars["i_flux"])[np.argsort(pairs.source_index)]
+    # red stars are narrower; a PSF flux with the mean star's PSF rises by as much
+    slope, mean_color = -0.008, float(np.mean(color))
+    excess = slope * (color - mean_color)
+    sources["psfFlux"] *= 1 - excess
+    sources["widthExcess"] = excess + rng.normal(0, 0.004, sources.size)
+    result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig(change_color=0.3))
+    assert result.change_width == pytest.approx(slope * (0.3 - mean_color), abs=0.0015)
+    # the scale is that of a star with just the PSF, which a flux without correction would miss by 0.4 percent
+    assert result.njy_per_electron == pytest.approx(TRUE_SCALE, rel=1.5e-3)
+    sources["widthExcess"] = np.nan
+    assert fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig()).change_width == 0
+
+
 def test_a_given_color_term_serves_few_stars() -> None:
     sources, stars, pairs = make_pairs(8, 0.05)
     result = fit_zero_point(sources, stars, pairs, "r", SHAPE, PhotometryConfig(color_terms={"r": 0.05}))

@@ -5,12 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 
+from core.contracts.catalogs import SOURCE
 from core.contracts.exposure import Frame
 from core.contracts.psf import PsfModel
 from core.stages.kernel_field import KernelField
 from core.stages.kernel_maps import KernelMapsConfig, map_kernel
-from core.stages.psf_structure import StructureConfig, map_structure, slopes, stretch_modes
+from core.stages.matching_kernel import KernelConfig, fit_kernel
+from core.stages.psf_structure import StructureConfig, map_structure, slopes, stretch_modes, widen
 from core.workspace import Workspace
 from tests.support.difference_scene import gaussian
 
@@ -76,8 +79,12 @@ def test_width_and_ellipticity_are_mapped() -> None:
     x, y, flux = star_places(1)
     width, ellipticity = 0.02 * field(x, y), 0.015 * field(y + 400, x)
     frame = draw(x, y, flux, SIGMA * (1 + width + ellipticity), SIGMA * (1 + width - ellipticity), 2)
-    psf = map_structure(frame, mean_psf(), (x, y, flux), 2.3548 * SIGMA, np.uint16(1), Workspace(), StructureConfig())
+    psf, widths = map_structure(
+        frame, mean_psf(), (x, y, flux), 2.3548 * SIGMA, np.uint16(1), Workspace(), StructureConfig()
+    )
     assert psf.maps is not None
+    assert (widths - width).std() < 0.6 * width.std()
+    assert abs((widths - width).mean()) < 0.002
     found = psf.maps.at(x, y)
     for found_one, true in ((found[:, 0], width), (found[:, 1], ellipticity)):
         assert (found_one - true).std() < 0.3 * true.std()
@@ -95,11 +102,62 @@ def test_a_psf_without_structure_or_stars_stays_as_it_is() -> None:
     frame = draw(x, y, flux, np.full(N_STARS, SIGMA), np.full(N_STARS, SIGMA), 4)
     psf, fwhm, skip = mean_psf(), 2.3548 * SIGMA, np.uint16(1)
     few = (x[:30], y[:30], flux[:30])
-    assert map_structure(frame, psf, few, fwhm, skip, Workspace(), StructureConfig()) is psf
+    assert map_structure(frame, psf, few, fwhm, skip, Workspace(), StructureConfig())[0] is psf
     off = StructureConfig(is_mapped=False)
-    assert map_structure(frame, psf, (x, y, flux), fwhm, skip, Workspace(), off) is psf
-    mapped = map_structure(frame, psf, (x, y, flux), fwhm, skip, Workspace(), StructureConfig())
+    unmapped, widths = map_structure(frame, psf, (x, y, flux), fwhm, skip, Workspace(), off)
+    assert unmapped is psf
+    assert np.isnan(widths).all()
+    mapped, _ = map_structure(frame, psf, (x, y, flux), fwhm, skip, Workspace(), StructureConfig())
     assert mapped.maps is None or mapped.maps.values.std() < 0.002
+
+
+def test_a_widened_psf_is_that_of_a_wider_star() -> None:
+    wide = widen(mean_psf(), 0.01)
+    np.testing.assert_allclose(wide.center(), gaussian(31, 1.01 * SIGMA), atol=2e-5)
+    assert wide.center().sum() == pytest.approx(1.0, abs=1e-6)
+    assert widen(mean_psf(), 0.0).center() == pytest.approx(mean_psf().center())
+
+
+def test_noise_of_the_reference_does_not_narrow_the_kernel() -> None:
+    x, y, flux = star_places(10)
+    same, faint = np.ones(N_STARS), 0.03 * flux
+    # a field there must be, or nothing is mapped
+    shift = 0.3 * field(x, y)
+    reference, target = (
+        draw(x, y, faint, 1.6 * same, 1.6 * same, 11),
+        draw(x + shift, y, faint, SIGMA * same, SIGMA * same, 13),
+    )
+    image = gaussian(21, np.sqrt(SIGMA**2 - 1.6**2))
+    plain = KernelField(coefficients=image.astype(np.float32)[None], shape=SHAPE, order=0)
+    bias = {}
+    for removed in (0.0, 1.0):
+        kernel = map_kernel(plain, target, reference, x, y, 9, removed, KernelMapsConfig(model_error=0.0))
+        assert kernel.maps is not None
+        axis = np.arange(kernel.coefficients.shape[1]) - kernel.half_width
+        kernels = np.tensordot(kernel.terms(x, y), kernel.coefficients, axes=1)
+        second = (kernels.sum(axis=1) + kernels.sum(axis=2)) @ axis**2 / kernels.sum(axis=(1, 2)) / 2
+        bias[removed] = float(np.mean(second)) - (SIGMA**2 - 1.6**2)
+    assert bias[0.0] > 0.02
+    assert abs(bias[1.0]) < 0.3 * bias[0.0]
+
+
+def test_noise_of_the_reference_does_not_smear_the_kernel() -> None:
+    """Stars of S/N 40 to 200: without the correction each would keep a part of its peak."""
+    x, y, flux = star_places(14)
+    same, faint = np.ones(N_STARS), 0.15 * flux
+    reference, target = draw(x, y, faint, 1.3 * same, 1.3 * same, 15), draw(x, y, faint, 1.5 * same, 1.5 * same, 16)
+    stars = np.zeros(N_STARS, SOURCE)
+    stars["x"], stars["y"], stars["snr"] = x, y, faint / (SKY_SIGMA * np.sqrt(4 * np.pi * 1.5**2))
+    peak_left = {}
+    for removed in (0.0, 0.95):
+        config = KernelConfig(
+            spatial_order=0, max_stars=250, noise_removed=removed, local=KernelMapsConfig(is_mapped=False)
+        )
+        kernel = fit_kernel(target, reference, stars, 1.5, 0, Workspace(), config).kernel.at(600, 600)
+        matched = fftconvolve(gaussian(31, 1.3), kernel, mode="same")
+        peak_left[removed] = 1 - float(matched.max() / gaussian(31, 1.5).max())
+    assert peak_left[0.0] > 0.01
+    assert abs(peak_left[0.95]) < 0.4 * peak_left[0.0]
 
 
 def test_the_kernel_follows_shifts_and_widths() -> None:
@@ -110,7 +168,7 @@ def test_the_kernel_follows_shifts_and_widths() -> None:
     target = draw(x + shift, y, flux, SIGMA * (1 + width), SIGMA * (1 + width), 7)
     image = gaussian(21, np.sqrt(SIGMA**2 - 1.6**2))
     plain = KernelField(coefficients=image.astype(np.float32)[None], shape=SHAPE, order=0)
-    kernel = map_kernel(plain, target, reference, x, y, 9, KernelMapsConfig())
+    kernel = map_kernel(plain, target, reference, x, y, 9, 0.0, KernelMapsConfig())
     assert kernel.maps is not None
     axis = np.arange(kernel.coefficients.shape[1]) - kernel.half_width
     kernels = np.tensordot(kernel.terms(x, y), kernel.coefficients, axes=1)
@@ -128,6 +186,6 @@ def test_few_stars_or_no_maps_leave_the_kernel() -> None:
     x, y, flux = star_places(8, n=30)
     frame = draw(x, y, flux, np.full(30, SIGMA), np.full(30, SIGMA), 9)
     plain = KernelField(coefficients=gaussian(21, 0.5).astype(np.float32)[None], shape=SHAPE, order=0)
-    assert map_kernel(plain, frame, frame, x, y, 9, KernelMapsConfig()) is plain
+    assert map_kernel(plain, frame, frame, x, y, 9, 0.0, KernelMapsConfig()) is plain
     config = KernelMapsConfig(is_mapped=False)
-    assert map_kernel(plain, frame, frame, *star_places(8)[:2], 9, replace(config)) is plain
+    assert map_kernel(plain, frame, frame, *star_places(8)[:2], 9, 0.0, replace(config)) is plain

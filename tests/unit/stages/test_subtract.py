@@ -13,7 +13,7 @@ from core.kernels.kernel_fit import basis_stamp
 from core.stages.convolve import subtract_convolved
 from core.stages.decorrelate import WhiteningConfig, whitening_kernel
 from core.stages.difference_background import DifferenceBackgroundConfig, subtract_difference_background
-from core.stages.matching_kernel import KernelConfig, KernelField, choose_stars, fit_kernel
+from core.stages.matching_kernel import KernelConfig, KernelField, choose_stars, fit_kernel, is_white
 from core.stages.subtract import SubtractConfig, subtract
 from core.workspace import Workspace
 from tests.support.difference_scene import Scene, gaussian, make_scene
@@ -143,14 +143,22 @@ def test_kernel_is_recovered_where_the_truth_is_known() -> None:
     assert np.median(fit.chi2) == pytest.approx(1.0, abs=0.15)
 
 
+def test_resampled_noise_is_not_white() -> None:
+    rng = np.random.default_rng(9)
+    image = rng.normal(size=(400, 400)).astype(np.float32)
+    shifted = (0.6 * image + 0.4 * np.roll(image, 1, axis=1)).astype(np.float32)
+    frames = [Frame(image=i, variance=np.ones_like(i), mask=np.zeros(i.shape, np.uint16)) for i in (image, shifted)]
+    assert [is_white(frame) for frame in frames] == [True, False]
+
+
 def test_stars_with_defects_are_not_chosen() -> None:
     scene = make_scene(2.0, 1.6)
     config = KernelConfig(max_snr=2000.0)
     frame = scene.exposure.frame
-    before = choose_stars(frame, scene.template.frame, scene.stars, 15, 13, config)
+    before = choose_stars(frame, scene.template.frame, scene.stars, 15, 13, 250, config)
     first = scene.stars[before[0]]
     frame.mask[round(first["y"]) + 2, round(first["x"])] = Mask.SAT
-    after = choose_stars(frame, scene.template.frame, scene.stars, 15, 13, config)
+    after = choose_stars(frame, scene.template.frame, scene.stars, 15, 13, 250, config)
     assert before[0] not in after
     assert before.size > 10
 
