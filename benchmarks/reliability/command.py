@@ -14,7 +14,7 @@ from benchmarks.environment import environment
 from benchmarks.harness import bar
 from benchmarks.reliability import training
 from benchmarks.reliability.evaluation import card, figures, missed
-from benchmarks.reliability.examples import Examples, read_examples
+from benchmarks.reliability.examples import LOOSER, WORSE, Examples, read_examples
 from benchmarks.reliability.sets import SETS, SimulatedSet
 from benchmarks.report import Report
 from benchmarks.simulator.dataset import n_steps, simulate
@@ -66,12 +66,14 @@ def _examples(folder: Path, console: Console) -> tuple[Examples, NDArray[np.int6
         dataset = folder / chosen.name / "dataset"
         _simulate(chosen, dataset, console)
         with bar(f"measuring {chosen.name}", console, transient=True) as progress:
-            task = progress.add_task("", total=chosen.config().visits)
-            for examples in read_examples(dataset, folder / chosen.name / "features"):
-                parts[chosen.is_test].append(examples)
-                if not chosen.is_test:
-                    skies += [chosen.seed] * examples.label.size
-                progress.advance(task)
+            pipelines = (LOOSER,) if chosen.is_test else (LOOSER, WORSE)
+            task = progress.add_task("", total=len(pipelines) * chosen.config().visits)
+            for changes in pipelines:
+                for examples in read_examples(dataset, folder / chosen.name / "features", changes):
+                    parts[chosen.is_test].append(examples)
+                    if not chosen.is_test:
+                        skies += [chosen.seed] * examples.label.size
+                    progress.advance(task)
     return Examples.join(parts[False]), np.array(skies, np.int64), Examples.join(parts[True])
 
 

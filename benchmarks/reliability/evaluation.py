@@ -24,7 +24,8 @@ _CARD_PARAMETERS: Final = ("learning_rate", "num_leaves", "min_data_in_leaf", "l
 def figures(examples: Examples, probability: Float64) -> dict[str, Any]:
     """Recall by class, bogus passing, and false positives by cause, of sources over six sigma."""
     counts = []
-    for visit in np.unique(examples.visit):
+    # visits of a worse pipeline have none that count
+    for visit in np.unique(examples.visit[examples.is_kept]):
         rows = (examples.visit == visit) & examples.is_kept
         counts.append(count(examples.label[rows], examples.snr[rows], probability[rows]))
     is_bogus = (examples.label == BOGUS) & (np.abs(examples.snr) > MIN_SNR) & examples.is_kept

@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
@@ -67,19 +67,34 @@ LOOSER: Final[dict[str, Any]] = {
 """Cuts that let through what the usual ones just catch: more to learn from, and a model that survives new limits."""
 
 
-def read_examples(dataset: Path, cache: Path) -> Iterator[Examples]:
-    """Examples of every detector-visit of a dataset that gives a difference, from ``cache`` where nothing changed."""
+WORSE: Final[dict[str, Any]] = {
+    **LOOSER,
+    "psf.structure.is_mapped": False,
+    "subtract.kernel.local.is_mapped": False,
+    "subtract.kernel.noise_removed": 0.0,
+    "subtract.kernel.spatial_order": 0,
+}
+"""A pipeline that leaves a few percent of every star: what better subtraction leaves on other PSFs than the training's
+looks the same, and on the training skies there is too little of it to learn from."""
+
+
+def read_examples(dataset: Path, cache: Path, changes: Mapping[str, Any] = LOOSER) -> Iterator[Examples]:
+    """Examples of every detector-visit of a dataset that gives a difference, from ``cache`` where nothing changed.
+
+    Measured by the pipeline with these ``changes``. With others than :data:`LOOSER` no example counts as one that
+    passes the usual cuts: the survey never sees it.
+    """
     events = readouts(read_events(dataset))
     key = _digest(dataset)
     opened = None
     for event in events:
-        name = f"{event['visit']}_{event['detector']:03d}"
+        name = f"{event['visit']}_{event['detector']:03d}" + ("" if changes is LOOSER else "_worse")
         path = cache / f"{name}-{key}.npz"
         if not path.is_file():
             opened = opened or open_dataset(dataset)
             for older in cache.glob(f"{name}-*.npz"):
                 older.unlink()
-            _write(path, _examine(opened, event))
+            _write(path, _examine(opened, event, changes))
         with np.load(path, allow_pickle=False) as arrays:
             if arrays["label"].size:
                 yield Examples(**{name: arrays[name] for name in Examples.__dataclass_fields__})
@@ -95,7 +110,7 @@ def _digest(dataset: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _examine(opened: Any, event: dict[str, Any]) -> Examples:
+def _examine(opened: Any, event: dict[str, Any], changes: Mapping[str, Any]) -> Examples:
     """The pipeline's first half, its features caught where they are scored, and the truth's word on each source."""
     from core.stages.flag_cuts import flag_cuts
     from core.stages.reliability import Reliability
@@ -109,7 +124,7 @@ def _examine(opened: Any, event: dict[str, Any]) -> Examples:
         caught.append((source_features(measured, around), flag_cuts(measured, usual.flag_cuts).is_kept))
         return Reliability(probability=np.arange(measured.sources.size, dtype=np.float32), version="none")
 
-    opened.pipeline.score, opened.pipeline.config = catch, with_changes(usual, LOOSER)
+    opened.pipeline.score, opened.pipeline.config = catch, with_changes(usual, dict(changes))
     raw, bundle = opened.load(event)
     try:
         first = opened.measure(raw, bundle)
@@ -130,7 +145,7 @@ def _examine(opened: Any, event: dict[str, Any]) -> Examples:
         cause=cause_of(products, truth),
         snr=products.dia_sources["snr"],
         visit=np.zeros(rows.size, np.int64),
-        is_kept=is_kept[rows],
+        is_kept=is_kept[rows] & (changes is LOOSER),
     )
 
 

@@ -102,6 +102,27 @@ def find_sharp_pixels(
 
 
 @kernel
+def sharpest_near(
+    image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, min_snr: float, axis: float, diagonal: float,
+    ratio_error: float, y: Int32, x: Int32, out: Float32,
+) -> None:  # fmt: skip
+    """Largest sharpness in the 3 x 3 pixels about (n,) places, of pixels above ``min_snr``; zero without an excess.
+
+    As :func:`find_sharp_pixels` has it, in sigma; pixels marked CR are not looked at.
+    """
+    ny, nx = image.shape
+    for i in range(y.size):
+        best = 0.0
+        for yy in range(max(y[i] - 1, 1), min(y[i] + 2, ny - 1)):
+            for xx in range(max(x[i] - 1, 1), min(x[i] + 2, nx - 1)):
+                v = np.float64(image[yy, xx])
+                if mask[yy, xx] & (skip | _CR) or v <= 0 or v * v < min_snr * min_snr * variance[yy, xx]:
+                    continue
+                best = max(best, _sharpness(image, variance, mask, skip, yy, xx, axis, diagonal, ratio_error))
+        out[i] = best
+
+
+@kernel
 def follow_tracks(
     image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, min_snr: float, axis: float, diagonal: float,
     ratio_error: float, min_sharpness: float, y: Int32, x: Int32, n_start: int, n_seed: int,

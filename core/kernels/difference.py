@@ -214,6 +214,21 @@ def grow_saturated(mask: MaskArray, radius: int) -> None:
 
 
 @kernel
+def mark_disks(mask: MaskArray, bit: np.uint16, y: Int64, x: Int64, radius: Float64) -> int:
+    """Set ``bit`` within ``radius`` (n,) of the pixels (y, x), (n,); returns how many pixels got it."""
+    ny, nx = mask.shape
+    n = 0
+    for i in range(y.size):
+        reach = int(radius[i])
+        for yy in range(max(y[i] - reach, 0), min(y[i] + reach + 1, ny)):
+            half = int(np.sqrt(radius[i] ** 2 - (yy - y[i]) ** 2))
+            for xx in range(max(x[i] - half, 0), min(x[i] + half + 1, nx)):
+                n += mask[yy, xx] & bit == 0
+                mask[yy, xx] |= bit
+    return n
+
+
+@kernel
 def mesh_histograms(
     difference: Float32,
     variance: Float32,

@@ -46,8 +46,15 @@ class CosmicRayConfig:
     interpolation_reach_pix: int = 6
 
 
-_SKIP: Final = np.uint16(Mask.SAT | Mask.BAD | Mask.NODATA)
+SKIPPED: Final = np.uint16(Mask.SAT | Mask.BAD | Mask.NODATA)
+"""Pixels with any of these are not looked at, and tell nothing of their neighbours."""
 _UNUSABLE: Final = np.uint16(Mask.SAT | Mask.BAD | Mask.NODATA | Mask.CR)
+
+
+def star_bounds(fwhm_pix: float) -> tuple[float, float]:
+    """Least mean of two opposite neighbours of a pixel over its value, along the axes and diagonals, for any light."""
+    sigma = fwhm_pix / FWHM_PER_SIGMA
+    return float(np.exp(-0.5 / sigma**2)), float(np.exp(-1.0 / sigma**2))
 
 
 def find_cosmic_rays(frame: Frame, fwhm_pix: float, workspace: Workspace, config: CosmicRayConfig) -> int:
@@ -58,8 +65,7 @@ def find_cosmic_rays(frame: Frame, fwhm_pix: float, workspace: Workspace, config
     followed by a lower bar. ``fwhm_pix`` must be the frame's seeing (:func:`core.stages.sources.measure_seeing`).
     Works on a background-subtracted frame in any unit. Buffers ``cosmic_rays.*``. About 0.06 s CPU.
     """
-    sigma = config.narrowest_psf * fwhm_pix / FWHM_PER_SIGMA
-    axis, diagonal = float(np.exp(-0.5 / sigma**2)), float(np.exp(-1.0 / sigma**2))
+    axis, diagonal = star_bounds(config.narrowest_psf * fwhm_pix)
     y: Int32 = workspace.array("cosmic_rays.y", (_CAPACITY,), np.int32)  # type: ignore[assignment]
     x: Int32 = workspace.array("cosmic_rays.x", (_CAPACITY,), np.int32)  # type: ignore[assignment]
     planes = (frame.image, frame.variance, frame.mask)
@@ -68,15 +74,15 @@ def find_cosmic_rays(frame: Frame, fwhm_pix: float, workspace: Workspace, config
     n = 0
     for _ in range(config.n_passes):
         n_seed = n + find_sharp_pixels(
-            *planes, _SKIP, least, config.min_snr, axis, diagonal, error, config.min_sharpness, y[n:], x[n:]
+            *planes, SKIPPED, least, config.min_snr, axis, diagonal, error, config.min_sharpness, y[n:], x[n:]
         )
         if n_seed == n:
             break
         n = follow_tracks(
-            *planes, _SKIP, config.follow_snr, axis, diagonal, error, config.follow_sharpness, y, x, n, n_seed
+            *planes, SKIPPED, config.follow_snr, axis, diagonal, error, config.follow_sharpness, y, x, n, n_seed
         )
     if config.is_grown:
-        n = grow_marks(frame.mask, _SKIP, y, x, n)
+        n = grow_marks(frame.mask, SKIPPED, y, x, n)
     total = collect_masked(frame.mask, np.uint16(Mask.BAD), np.uint16(Mask.NODATA | Mask.SAT), y, x, n)
     interpolate_pixels(*planes, _UNUSABLE, y, x, total, config.interpolation_sigma_pix, config.interpolation_reach_pix)
     return n

@@ -1,16 +1,22 @@
 """What is left of the background in a difference."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.contracts.catalogs import Catalog
 from core.contracts.exposure import Frame
-from core.kernels.difference import mesh_histograms, subtract_mesh
+from core.flags import Mask
+from core.kernels.difference import mark_disks, mesh_histograms, subtract_mesh
 from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
+
+
+_SOURCE: Final = np.uint16(Mask.DETECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +35,32 @@ class DifferenceBackgroundConfig:
     enough_sigma: float = 1.0
     """A mesh that takes out more than this anywhere is followed by another: clipped medians lag behind."""
     max_rounds: int = 4
+    source_radius_fwhm: float = 1.8
+    """Within this of a source of S/N 10 a pixel is no sky, and farther for brighter ones: the wings of what changed
+    would raise the median, by a tenth of the error of a faint flux beside them."""
+    max_source_share: float = 0.3
+    """Where sources would take more of the pixels than this, none are left out."""
 
 
 def subtract_difference_background(
-    frame: Frame, workspace: Workspace, config: DifferenceBackgroundConfig | None = None
+    frame: Frame,
+    workspace: Workspace,
+    config: DifferenceBackgroundConfig | None = None,
+    sources: Catalog | None = None,
+    fwhm_pix: float = 0.0,
 ) -> Float32:
     """Subtract in place the median of unmasked pixels on a coarse mesh, smoothed over 3 x 3 cells; returns the mesh.
 
     (n_my, n_mx) float32, in the frame's unit. The median of one cell is good to two percent of a pixel's noise, that of
     nine to 0.7: next to nothing in the S/N of a source. A wider mesh leaves structure of the two sky models.
+
+    Parameters
+    ----------
+    sources : SOURCE rows of the science image, none of whose pixels are sky; ``fwhm_pix`` of the broader PSF.
     """
     config = config or DifferenceBackgroundConfig()
+    if sources is not None:
+        _mark_sources(frame, sources, fwhm_pix, config)
     ny, nx = frame.shape
     n_my, n_mx = max(1, round(ny / config.mesh_size_pix)), max(1, round(nx / config.mesh_size_pix))
     histograms = np.empty((n_my, n_mx, config.n_bins), np.int64)
@@ -62,7 +83,19 @@ def subtract_difference_background(
         removed += mesh
         if np.abs(mesh / sigma).max() < config.enough_sigma:
             break
+    if sources is not None:
+        np.bitwise_and(frame.mask, ~_SOURCE, out=frame.mask)
     return removed
+
+
+def _mark_sources(frame: Frame, sources: Catalog, fwhm_pix: float, config: DifferenceBackgroundConfig) -> None:
+    """DETECTED about the sources, which is no sky; no mark where hardly any sky would be left."""
+    decades = np.clip(np.log10(np.maximum(sources["snr"].astype(np.float64), 1.0)) - 1, -0.5, 2.0)
+    radius = config.source_radius_fwhm * fwhm_pix * (1 + 0.6 * decades)
+    y, x = (np.rint(sources[name]).astype(np.int64) for name in ("y", "x"))
+    n_marked = mark_disks(frame.mask, _SOURCE, y, x, radius)
+    if n_marked > config.max_source_share * frame.mask.size:
+        np.bitwise_and(frame.mask, ~_SOURCE, out=frame.mask)
 
 
 def _median(histograms: Int64, config: DifferenceBackgroundConfig) -> NDArray[np.float64]:

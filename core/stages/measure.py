@@ -15,7 +15,9 @@ from core.ids import source_ids
 from core.kernels import moments as moment_kernels
 from core.kernels import psf_flux
 from core.kernels.aperture import APERTURE_BAD_PIXELS, APERTURE_OK, APERTURE_TRUNCATED, aperture_flux
+from core.kernels.cosmic_rays import sharpest_near
 from core.kernels.stamps import mask_unions
+from core.stages.cosmic_rays import SKIPPED, star_bounds
 from core.stages.dipole import DipoleConfig, fit_dipoles
 from core.stages.moments import Shapes, extendedness, measure_shapes, sky_jacobians, to_sky
 from core.stages.point_source import UNUSABLE, PointFits, PsfOnFrame
@@ -46,6 +48,7 @@ SOURCE_QUALITY: Final = np.dtype(
         ("coreFluxErr", "<f4"),
         ("wideFlux", "<f4"),
         ("wideFluxErr", "<f4"),
+        ("sharpness", "<f4"),
     ]
 )
 """What the cuts and the reliability need and no alert field holds.
@@ -53,11 +56,17 @@ SOURCE_QUALITY: Final = np.dtype(
 Unions of mask bits over the footprint and the central 3 x 3, the central pixel's own; FIT_* bits; share of the PSF's
 weight on usable pixels; contrast of the central pixel over the PSF's and its error (1 for a point, several for a
 one-pixel event); trace of the moments over the PSF's; pixels of the footprint; whether it holds peaks of both signs;
-fluxes within :data:`CORE_FWHM` and :data:`WIDE_FWHM` of the center [nJy], corrected so that a point has its PSF flux.
+fluxes within :data:`CORE_FWHM` and :data:`WIDE_FWHM` of the center [nJy], corrected so that a point has its PSF flux;
+sigma by which a pixel of the science image there is sharper than light can be, 0 where none is.
 """
 
 CORE_FWHM: Final = 0.8
 WIDE_FWHM: Final = 1.7
+
+_SHARPNESS_SNR: Final = 2.5
+_NARROWEST_PSF: Final = 0.95
+_RATIO_ERROR: Final = 0.05
+"""Closer bounds than the first search for particles has: here are few places, and the PSF is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +132,7 @@ def measure(
     _fill_shapes(sources, shapes, jacobians)
     quality = _quality(difference, detections, fits, shapes)
     _fill_growth(quality, plane, x, y)
+    _fill_sharpness(quality, exposure, x, y)
     _fill_pixel_flags(sources, quality)
     sources["bboxSize"] = _box_sides(detections, x, y)
     if config.is_dipole_fitted:
@@ -243,6 +253,18 @@ def _fill_growth(quality: Catalog, plane: PsfOnFrame, x: Float64, y: Float64) ->
         frame = plane.frame
         aperture_flux(frame.image, frame.variance, frame.mask, UNUSABLE, x, y, radius, flux[0], flux[1], status)
         quality[f"{name}Flux"], quality[f"{name}FluxErr"] = flux / share[0, 0]
+
+
+def _fill_sharpness(quality: Catalog, exposure: Exposure, x: Float64, y: Float64) -> None:
+    """Whether the science image, before any kernel made it smoother, holds a particle there."""
+    axis, diagonal = star_bounds(_NARROWEST_PSF * exposure.psf.fwhm_pix())
+    row, column = np.floor(y + 0.5).astype(np.int32), np.floor(x + 0.5).astype(np.int32)
+    frame, sharpness = exposure.frame, np.empty(x.size, np.float32)
+    sharpest_near(
+        frame.image, frame.variance, frame.mask, SKIPPED, _SHARPNESS_SNR, axis, diagonal, _RATIO_ERROR, row, column,
+        sharpness,
+    )  # fmt: skip
+    quality["sharpness"] = sharpness
 
 
 FLAG_PLANES: Final = {

@@ -144,6 +144,7 @@ def _point(sources: Catalog, quality: Catalog) -> dict[str, Float64]:
         "chi2_excess": (chi2 / degrees - 1) / snr**2 * 1e3,
         "spike": spike,
         "spike_pull": (spike - 1) / np.maximum(spike_error, 0.02),
+        "sharpness": quality["sharpness"].astype(np.float64),
         "aperture": aperture / flux,
         "aperture_pull": (aperture - flux) * np.sign(flux) / aperture_error,
         "position_error": position * snr,

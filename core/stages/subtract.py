@@ -55,7 +55,7 @@ class SubtractConfig:
     halo_pix: int = 64
     saturation_margin_pix: int = 2
     """So near to saturated pixels a source loses too much of its PSF for a promise."""
-    offset_pix: float = 0.02
+    offset_pix: float = 0.015
     """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
     is added to the variance (Zackay, Ofek & Gal-Yam 2016, section 3.3)."""
     mask_leak: float = 0.1
@@ -140,7 +140,7 @@ def subtract_frames(
     for step in (finish_rows, close_rows):
         workspace.share(step, bands(shape[0], workspace.n_threads))
     subtract_halos(out, stars, config.halos)
-    subtract_difference_background(out, workspace, config.background)
+    subtract_difference_background(out, workspace, config.background, stars, max(science_fwhm, template_fwhm))
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
     width = sky_width(out, psf)
     if not config.min_sky_width <= width <= config.max_sky_width:

@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from core.flags import Mask
-from core.kernels.cosmic_rays import find_sharp_pixels
-from core.stages.cosmic_rays import CosmicRayConfig, find_cosmic_rays
+from core.kernels.cosmic_rays import find_sharp_pixels, sharpest_near
+from core.stages.cosmic_rays import CosmicRayConfig, find_cosmic_rays, star_bounds
 from core.stages.sources import SourcesConfig, measure_seeing
 from core.workspace import Workspace
 from tests.support.reference.cosmic_rays import sharp_pixels
@@ -94,3 +94,22 @@ def test_the_first_search_equals_its_plain_twin() -> None:
     expected = sharp_pixels(image.astype(float), variance.astype(float), mask != 0, sigma, 5.0, 4.0, 0.1)
     assert n > 50
     assert np.count_nonzero(found != expected) <= 1
+
+
+def test_a_particle_is_sharper_than_a_star_of_its_flux() -> None:
+    fwhm = 2.75
+    field = make_starfield(shape=(256, 256), n=20, fwhm=fwhm, seed=9, min_distance=25, flux_range=(3e3, 3e4))
+    frame, rng = field.frame, np.random.default_rng(9)
+    free = [(y, x) for y in range(20, 240, 20) for x in range(20, 240, 20)
+            if np.hypot(field.y - y, field.x - x).min() > 12][:30]  # fmt: skip
+    hit_y, hit_x = np.array(free, np.int32).T
+    # the charge of two pixels, off the pixel that is asked for
+    frame.image[hit_y, hit_x] += 8 * np.sqrt(frame.variance[hit_y, hit_x])
+    frame.image[hit_y, hit_x + 1] += 4 * np.sqrt(frame.variance[hit_y, hit_x + 1])
+    y = np.concatenate([hit_y + rng.integers(-1, 2, hit_y.size), np.rint(field.y)]).astype(np.int32)
+    x = np.concatenate([hit_x, np.rint(field.x)]).astype(np.int32)
+    sharpness = np.empty(y.size, np.float32)
+    planes = (frame.image, frame.variance, frame.mask)
+    sharpest_near(*planes, np.uint16(Mask.BAD), 2.5, *star_bounds(0.95 * fwhm), 0.05, y, x, sharpness)
+    assert (sharpness[: hit_y.size] > 2.5).mean() > 0.9
+    assert sharpness[hit_y.size :].max() < 2.5

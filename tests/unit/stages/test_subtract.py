@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from core.contracts.catalogs import SOURCE
 from core.contracts.exposure import DifferenceImage, Frame
 from core.contracts.psf import polynomial_terms
 from core.errors import Outcome, UnusableDataError
@@ -216,3 +217,32 @@ def test_background_of_the_difference_is_removed_and_sources_are_not() -> None:
     assert frame.image[200:206, 200:206].mean() == pytest.approx(50, abs=1.0)
     assert abs(np.median(frame.image)) < 0.02
     assert abs(np.median(frame.image[64:-64, -128:])) < 0.12
+
+
+def test_wings_of_sources_do_not_lower_the_sky() -> None:
+    """Two hundred changes in a cell's worth of sky: their wings raise its median, unless the sources are known."""
+    rng = np.random.default_rng(10)
+    shape, n = (1024, 1024), 200
+    wings = gaussian(41, 3.0)
+    y, x = (rng.integers(25, 1000, n) for _ in range(2))
+    image = np.zeros(shape)
+    for j, i in zip(y, x, strict=True):
+        image[j - 20 : j + 21, i - 20 : i + 21] += 300 * wings
+    image += rng.normal(size=shape)
+    sources = np.zeros(n, SOURCE)
+    sources["y"], sources["x"], sources["snr"] = y, x, 300 / np.sqrt(4 * np.pi * 9)
+    removed = []
+    for known in (None, sources):
+        mask = np.zeros(shape, np.uint16)
+        frame = Frame(image=image.astype(np.float32), variance=np.ones(shape, np.float32), mask=mask)
+        mesh = subtract_difference_background(frame, Workspace(), None, known, 2.3548 * 3.0)
+        removed.append(float(mesh.mean()))
+        assert not mask.any()
+    assert removed[0] > 0.02
+    assert abs(removed[1]) < 0.25 * removed[0]
+    # where sources are everywhere, none is left out
+    sources["snr"] = 1e4
+    config = DifferenceBackgroundConfig(max_source_share=0.1)
+    frame = Frame(image=image.astype(np.float32), variance=np.ones(shape, np.float32), mask=np.zeros(shape, np.uint16))
+    crowded = subtract_difference_background(frame, Workspace(), config, sources, 2.3548 * 3.0)
+    assert float(crowded.mean()) == pytest.approx(removed[0], abs=1e-6)
