@@ -30,13 +30,17 @@ class HaloConfig:
     """Width of a ring as a fraction of its radius, at least two pixels."""
     min_pixels: int = 16
     """A ring with fewer usable pixels takes its neighbours' value."""
+    smoothing: float = 0.15
+    """Rings whose radii differ by less than this fraction are averaged."""
 
 
 def subtract_halos(difference: Frame, stars: Catalog, config: HaloConfig | None = None) -> int:
     """Subtract in place the median radial profile of the difference around each bright star; returns their number.
 
     The wings of a PSF reach farther than any kernel that is fitted, and a saturated star's core is no help. A median
-    over rings leaves what is not round about the star, so a transient in the halo keeps its flux.
+    over rings leaves what is not round about the star, so a transient in the halo keeps its flux. Medians of a few
+    hundred pixels have errors, which all pixels of a ring would share: neighbouring rings are averaged, and what is
+    lost in its error is left alone.
 
     Parameters
     ----------
@@ -49,7 +53,9 @@ def subtract_halos(difference: Frame, stars: Catalog, config: HaloConfig | None 
     rows = np.flatnonzero(is_bright)[: config.max_stars]
     rings, middle = _rings(config)
     n_rings, reach = middle.size, config.radius_pix
-    values = np.empty((n_rings, int(np.bincount(rings.ravel(), minlength=n_rings)[:n_rings].max())), np.float32)
+    n_pixels = np.bincount(rings.ravel(), minlength=n_rings)[:n_rings]
+    values = np.empty((n_rings, int(n_pixels.max())), np.float32)
+    near = np.abs(np.log(middle[:, None] / middle[None, :])) < config.smoothing
     profile, whole = np.empty(n_rings), np.arange(reach + 1, dtype=np.float64)
     done: list[tuple[int, int]] = []
     for row in rows:
@@ -61,9 +67,26 @@ def subtract_halos(difference: Frame, stars: Catalog, config: HaloConfig | None 
         ring_medians(difference.image, difference.mask, _MASKED, y, x, rings, config.min_pixels, values, profile)
         known = np.isfinite(profile)
         if known.sum() >= 3:
-            level = profile[known] - profile[known][-1]
+            level, spread = _smooth(profile, n_pixels, near, _pixel_sigma(difference, y, x, reach))
+            level, spread = level[known] - level[known][-1], spread[known]
+            level *= level**2 / np.maximum(level**2 + spread**2, 1e-30)
             subtract_profile(np.interp(whole, middle[known], level, right=0.0), y, x, reach, difference.image)
     return len(done)
+
+
+def _pixel_sigma(difference: Frame, y: int, x: int, reach: int) -> float:
+    """Noise of the sky's pixels about a place."""
+    box = (slice(max(y - reach, 0), y + reach + 1, 8), slice(max(x - reach, 0), x + reach + 1, 8))
+    return float(np.sqrt(np.percentile(difference.variance[box], 25)))
+
+
+def _smooth(
+    profile: Float64, n_pixels: NDArray[np.int64], near: NDArray[np.bool_], sigma: float
+) -> tuple[Float64, Float64]:
+    """Averages over the rings ``near`` each, weighed by their pixels, and their errors: 1.25 times a mean's."""
+    weight = near * np.where(np.isfinite(profile), n_pixels, 0)
+    total = np.maximum(weight.sum(axis=1), 1)
+    return weight @ np.nan_to_num(profile) / total, 1.25 * sigma / np.sqrt(total)
 
 
 def _rings(config: HaloConfig) -> tuple[Int32, Float64]:

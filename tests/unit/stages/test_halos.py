@@ -30,6 +30,22 @@ def test_halo_goes_and_the_transient_in_it_stays() -> None:
     assert image[source].sum() == pytest.approx(400.0, abs=45.0)
 
 
+def test_where_no_halo_is_hardly_any_noise_is_added() -> None:
+    """A ring of two pixels at radius 20 has a median known to 0.08 sigma, and all its pixels would share the error."""
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(1200, 1200)).astype(np.float32)
+    stars = np.zeros(25, SOURCE)
+    stars["x"], stars["y"] = (g.ravel() for g in np.meshgrid(np.arange(5) * 230 + 120, np.arange(5) * 230 + 120))
+    stars["snr"] = 5000
+    before = image.copy()
+    frame = Frame(image=image, variance=np.ones_like(image), mask=np.zeros(image.shape, np.uint16))
+    assert subtract_halos(frame, stars) == 25
+    yy, xx = np.mgrid[:1200, :1200]
+    near = np.min([np.hypot(yy - s["y"], xx - s["x"]) for s in stars], axis=0)
+    change = (before - image)[(near > 15) & (near < 25)]
+    assert np.sqrt(np.mean(np.square(change))) < 0.045
+
+
 def test_a_flat_difference_stays_flat_and_faint_stars_are_left_alone() -> None:
     image = np.ones((64, 64), np.float32)
     stars = np.zeros(3, SOURCE)
