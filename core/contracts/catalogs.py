@@ -142,6 +142,7 @@ SOURCE: Final = np.dtype(
 """Sources of the science image: positions [pixel], fluxes [e-] (before calibrate) or [nJy], moments [pixel**2].
 
 ``mask`` is the union of the mask bits within two pixels of the center.
+``widthExcess`` is how much wider a PSF star is than the PSF's polynomial, as a fraction; NaN for other sources.
 """
 
 REFERENCE_STAR: Final = np.dtype(

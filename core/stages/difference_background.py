@@ -15,7 +15,6 @@ from core.workspace import Workspace, bands
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 
-
 _SOURCE: Final = np.uint16(Mask.DETECTED)
 
 
@@ -37,7 +36,7 @@ class DifferenceBackgroundConfig:
     max_rounds: int = 4
     source_radius_fwhm: float = 1.8
     """Within this of a source of S/N 10 a pixel is no sky, and farther for brighter ones: the wings of what changed
-    would raise the median, by a tenth of the error of a faint flux beside them."""
+    would raise the median, by two hundredths of the error of a faint flux beside them."""
     max_source_share: float = 0.3
     """Where sources would take more of the pixels than this, none are left out."""
 
