@@ -57,16 +57,20 @@ CHOICES: Final = (
         needs="piff",
     ),
     Choice(
-        name="kernel_10",
-        meaning="matching kernel of half width 10",
+        name="kernel_13",
+        meaning="matching kernel of half width 13",
         stage="subtract",
-        changes={"subtract.kernel.half_width_pix": 10},
+        changes={"subtract.kernel.half_width_pix": 13},
     ),
     Choice(
-        name="kernel_16",
-        meaning="matching kernel of half width 16",
+        name="kernel_21",
+        meaning="matching kernel of half width 21, widest Gaussian of 8, stamps of 22",
         stage="subtract",
-        changes={"subtract.kernel.half_width_pix": 16},
+        changes={
+            "subtract.kernel.half_width_pix": 21,
+            "subtract.kernel.half_stamp_pix": 22,
+            "subtract.kernel.sigmas_pix": (0.7, 1.5, 3.0, 8.0),
+        },
     ),
     Choice(
         name="kernel_order_1",

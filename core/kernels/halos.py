@@ -1,13 +1,19 @@
 """Median radial profile around a position, and its subtraction."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 from core.kernels.decorator import kernel
 
+LUMP: Final = 4
+"""Side of the squares that :func:`mark_lumps` looks at [pixel]."""
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+Bool = NDArray[np.bool_]
 MaskArray = NDArray[np.uint16]
 
 
@@ -44,6 +50,7 @@ def ring_medians(
     y: int,
     x: int,
     rings: Int32,
+    lumps: Bool,
     min_pixels: int,
     values: Float32,
     profile: Float64,
@@ -53,6 +60,7 @@ def ring_medians(
     Parameters
     ----------
     rings : (2 reach + 1, 2 reach + 1) int32: ring of each offset; values beyond the last ring are ignored.
+    lumps : squares left out, as :func:`mark_lumps` gives them.
     values : (n_rings, m) scratch, m at least the pixels of a ring.    profile : (n_rings,) output.
     """
     ny, nx = image.shape
@@ -61,12 +69,54 @@ def ring_medians(
     for j in range(max(y - reach, 0), min(y + reach + 1, ny)):
         for i in range(max(x - reach, 0), min(x + reach + 1, nx)):
             ring = rings[j - y + reach, i - x + reach]
-            if ring < n_rings and mask[j, i] & masked == 0:
+            if (
+                ring < n_rings
+                and mask[j, i] & masked == 0
+                and not lumps[(j - y + reach) // LUMP, (i - x + reach) // LUMP]
+            ):
                 values[ring, int(profile[ring])] = image[j, i]
                 profile[ring] += 1
     for ring in range(n_rings):
         n = int(profile[ring])
         profile[ring] = _median(values[ring], n) if n >= min_pixels else np.nan
+
+
+@kernel
+def mark_lumps(
+    image: Float32,
+    variance: Float32,
+    mask: MaskArray,
+    masked: int,
+    y: int,
+    x: int,
+    profile: Float64,
+    n_sigma: float,
+    lumps: Bool,
+) -> None:
+    """Squares of :data:`LUMP` pixels about (y, x) whose sum departs from the profile's by ``n_sigma``, and their
+    neighbours.
+
+    Parameters
+    ----------
+    profile : (reach + 1,) level at whole radii 0, 1, 2 ... pixel.
+    lumps : (n, n) output; n squares of it reach from offset -reach to beyond offset reach.
+    """
+    ny, nx = image.shape
+    reach, n = profile.size - 1, lumps.shape[0]
+    lumps[:] = False
+    for b in range(n):
+        for a in range(n):
+            total, noise = 0.0, 0.0
+            for j in range(max(b * LUMP - reach, -y), min((b + 1) * LUMP - reach, ny - y)):
+                for i in range(max(a * LUMP - reach, -x), min((a + 1) * LUMP - reach, nx - x)):
+                    r = np.sqrt(float(j * j + i * i))
+                    whole = int(r)
+                    if whole < reach and mask[y + j, x + i] & masked == 0:
+                        level = profile[whole] + (r - whole) * (profile[whole + 1] - profile[whole])
+                        total += image[y + j, x + i] - level
+                        noise += variance[y + j, x + i]
+            if total * total > n_sigma * n_sigma * noise:
+                lumps[max(b - 1, 0) : b + 2, max(a - 1, 0) : a + 2] = True
 
 
 @kernel

@@ -15,7 +15,7 @@ from core.flags import MASK_DTYPE, Mask
 from core.stages.background import BackgroundConfig, subtract_background
 from core.stages.cosmic_rays import CosmicRayConfig, find_cosmic_rays
 from core.stages.detect import DetectConfig, detect
-from core.stages.matching_kernel import KernelConfig
+from core.stages.kernel_config import KernelConfig
 from core.stages.psf import PsfConfig, fit_psf
 from core.stages.sources import SourcesConfig, detect_sources, measure_seeing
 from core.stages.subtract import SubtractConfig, subtract_frames

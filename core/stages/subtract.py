@@ -26,8 +26,9 @@ from core.stages.convolve import subtract_convolved
 from core.stages.decorrelate import WhiteningConfig, difference_psf, grid_positions, noise_figures, whitening_kernel
 from core.stages.difference_background import DifferenceBackgroundConfig, subtract_difference_background
 from core.stages.halos import HaloConfig, subtract_halos
+from core.stages.kernel_config import KernelConfig
 from core.stages.kernel_field import KernelField
-from core.stages.matching_kernel import KernelConfig, fit_kernel
+from core.stages.matching_kernel import fit_kernel
 from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
@@ -58,7 +59,7 @@ class SubtractConfig:
     offset_pix: float = 0.015
     """Error of the positions that the kernel cannot follow (turbulence): this times the template's gradient, squared,
     is added to the variance (Zackay, Ofek & Gal-Yam 2016, section 3.3)."""
-    mask_leak: float = 0.1
+    mask_leak: float = 0.12
     """Bits of the convolved image spread to where less than this fraction of the kernel reaches farther."""
     min_sky_width: float = 0.5
     max_sky_width: float = 2.0
@@ -139,9 +140,9 @@ def subtract_frames(
 
     for step in (finish_rows, close_rows):
         workspace.share(step, bands(shape[0], workspace.n_threads))
-    subtract_halos(out, stars, config.halos)
-    subtract_difference_background(out, workspace, config.background, stars, max(science_fwhm, template_fwhm))
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
+    subtract_halos(out, stars, 1 / float(np.square(psf.center()).sum()), config.halos)
+    subtract_difference_background(out, workspace, config.background, stars, max(science_fwhm, template_fwhm))
     width = sky_width(out, psf)
     if not config.min_sky_width <= width <= config.max_sky_width:
         raise UnusableDataError("the difference is not noise", outcome=Outcome.BAD_SUBTRACTION, sky_width=width)

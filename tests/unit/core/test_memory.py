@@ -10,7 +10,7 @@ from benchmarks.stages.allocations import allocations
 from core.camera import Camera, load_camera
 from core.config import PipelineConfig
 from core.pipeline import Pipeline
-from core.stages.matching_kernel import KernelConfig
+from core.stages.kernel_config import KernelConfig
 from core.stages.subtract import SubtractConfig
 from core.stopwatch import Clock
 from core.warm_up import made_up_visit

@@ -25,7 +25,7 @@ def test_a_deep_field_changes_and_nothing_else_does() -> None:
     usual = PipelineConfig()
     changed = with_changes(usual, {"subtract.kernel.half_width_pix": 16, "min_template_coverage": 1})
     assert changed.subtract.kernel.half_width_pix == 16
-    assert usual.subtract.kernel.half_width_pix == 13
+    assert usual.subtract.kernel.half_width_pix == 17
     assert changed_fields(changed, usual) == {"subtract.kernel.half_width_pix": 16, "min_template_coverage": 1.0}
     assert isinstance(changed.min_template_coverage, float)
 

@@ -10,9 +10,10 @@ from scipy.signal import fftconvolve
 from core.contracts.catalogs import SOURCE
 from core.contracts.exposure import Frame
 from core.contracts.psf import PsfModel
+from core.stages.kernel_config import KernelConfig
 from core.stages.kernel_field import KernelField
 from core.stages.kernel_maps import KernelMapsConfig, map_kernel
-from core.stages.matching_kernel import KernelConfig, fit_kernel
+from core.stages.matching_kernel import fit_kernel
 from core.stages.psf_structure import StructureConfig, map_structure, slopes, stretch_modes, widen
 from core.workspace import Workspace
 from tests.support.difference_scene import gaussian
