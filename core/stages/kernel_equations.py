@@ -20,7 +20,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 _RIDGES = (1e-6, 1e-5, 1e-4)
-"""Added to the diagonal of the normal equations, which is scaled to one; the first that lets them be factored."""
+"""Added to the diagonal of the normal equations, which is scaled to one; the first that lets them be solved."""
 
 
 class SingularError(UnusableDataError):
@@ -172,11 +172,13 @@ def _solve(
     for ridge in _RIDGES:
         regular = matrix + ridge * np.eye(scale.size)
         factor, info = lapack.dpotrf(regular, lower=1)
-        if info == 0:
+        if info != 0:
+            continue
+        rcond, _ = lapack.dpocon(factor, float(np.abs(regular).sum(axis=0).max()), uplo="L")
+        if rcond >= config.min_reciprocal_condition:
             break
     else:
         raise SingularError("the kernel fit is singular", outcome=Outcome.BAD_SUBTRACTION)
-    rcond, _ = lapack.dpocon(factor, float(np.abs(regular).sum(axis=0).max()), uplo="L")
     answer, _ = lapack.dpotrs(factor, vector * scale, lower=1)
     solution = np.zeros(n_basis * n_spatial)
     solution[free] = answer.ravel() * scale

@@ -102,7 +102,5 @@ def _check(fit: KernelFit, config: KernelConfig) -> None:
     }
     if not config.min_kernel_sum <= total <= config.max_kernel_sum:
         raise UnusableDataError("kernel sum out of range", outcome=Outcome.BAD_SUBTRACTION, **figures)
-    if fit.reciprocal_condition < config.min_reciprocal_condition:
-        raise UnusableDataError("kernel fit is ill-conditioned", outcome=Outcome.BAD_SUBTRACTION, **figures)
     if not chi2 <= config.max_median_chi2:
         raise UnusableDataError("kernel stars do not subtract", outcome=Outcome.BAD_SUBTRACTION, **figures)

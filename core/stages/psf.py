@@ -18,7 +18,7 @@ from core.kernels.psf_fit import FIT_FAILED, FIT_OK, fit_pixels, fit_sources
 from core.stages.point_source import PsfOnFrame
 from core.stages.psf_piff import PiffConfig, fit_piff
 from core.stages.psf_structure import StructureConfig, map_structure, star_stamps
-from core.stages.sources import clump, fwhm_of
+from core.stages.sources import clump, ellipticity_of, fwhm_of
 from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
@@ -45,6 +45,8 @@ class PsfConfig:
     """Side of the PSF image in units of the seeing, within the limits below."""
     min_size_pix: int = 31
     max_size_pix: int = 41
+    max_ellipticity: float = 0.5
+    """Anything longer is no star, unless all are."""
     size_tolerance: float = 0.12
     """First cut around the clump of sizes, as fraction; then 3 sigma around a quadratic over the detector."""
     isolation_fwhm: float = 5.0
@@ -114,7 +116,9 @@ def select_stars(sources: Catalog, shape: tuple[int, int], config: PsfConfig) ->
     usable = np.isfinite(width) & ((sources["mask"] & _NOT_STARS) == 0) & (sources["snr"] > config.min_snr)
     usable &= (sources["x"] > margin) & (sources["x"] < shape[1] - 1 - margin)
     usable &= (sources["y"] > margin) & (sources["y"] < shape[0] - 1 - margin)
-    rows = np.flatnonzero(usable)
+    # a satellite's track is hundreds of peaks of one size
+    is_round = ellipticity_of(*_moments(sources)) < config.max_ellipticity
+    rows = np.flatnonzero(usable & is_round if (usable & is_round).sum() >= config.min_stars else usable)
     if rows.size < config.min_stars:
         return rows
     bright = rows[sources["snr"][rows] > 3 * config.min_snr]
@@ -128,7 +132,12 @@ def select_stars(sources: Catalog, shape: tuple[int, int], config: PsfConfig) ->
 
 
 def _widths(sources: Catalog) -> Float64:
-    return fwhm_of(*(sources[name].astype(np.float64) for name in ("ixx", "iyy", "ixy")))
+    return fwhm_of(*_moments(sources))
+
+
+def _moments(sources: Catalog) -> tuple[Float64, Float64, Float64]:
+    ixx, iyy, ixy = (sources[name].astype(np.float64) for name in ("ixx", "iyy", "ixy"))
+    return ixx, iyy, ixy
 
 
 def _on_locus(stars: Catalog, width: Float64, shape: tuple[int, int], config: PsfConfig) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
 FWHM_PER_SIGMA: Final = 2.3548
+_MIN_FOR_SEEING: Final = 5
 _UNTRUSTED: Final = np.uint16(Mask.BAD | Mask.SAT | Mask.NODATA | Mask.SUSPECT | Mask.CR)
 
 
@@ -39,12 +40,15 @@ class SourcesConfig:
     """So many of them are measured."""
     seeing_min_fwhm_pix: float = 1.7
     """Anything narrower is no star."""
+    seeing_max_ellipticity: float = 0.5
+    """Anything longer is no star, unless all are."""
 
 
 def measure_seeing(frame: Frame, guess_fwhm_pix: float, workspace: Workspace, config: SourcesConfig) -> float:
     """FWHM [pixel] of the stars: the densest clump of sizes of bright peaks; ``guess_fwhm_pix`` where there are few.
 
-    Needs no clean frame: cosmic rays are narrower than any star and galaxies spread over all sizes. About 0.03 s CPU.
+    Needs no clean frame: cosmic rays are narrower than any star, galaxies spread over all sizes, and the hundreds of
+    peaks along a satellite's track are long. About 0.03 s CPU.
     """
     y, x = (workspace.array(f"seeing.{axis}", (4096,), np.int32) for axis in "yx")
     step = 2 if frame.shape[0] >= 2048 else 1
@@ -52,13 +56,16 @@ def measure_seeing(frame: Frame, guess_fwhm_pix: float, workspace: Workspace, co
     n = bright_maxima(
         frame.image, frame.variance, frame.mask, _UNTRUSTED, least, config.seeing_min_snr, 16, step, y, x  # type: ignore[arg-type]
     )  # fmt: skip
-    if n < 5:
+    if n < _MIN_FOR_SEEING:
         return guess_fwhm_pix
     chosen = np.linspace(0, n - 1, min(n, config.seeing_max_peaks)).astype(np.int64)
     shapes, _ = _measure(frame, y[chosen], x[chosen], guess_fwhm_pix / FWHM_PER_SIGMA, 4, 1.0)  # type: ignore[arg-type]
-    widths = fwhm_of(shapes[:, 2], shapes[:, 3], shapes[:, 4])
-    widths = widths[np.isfinite(widths) & (widths > config.seeing_min_fwhm_pix)]
-    return clump(widths) if widths.size >= 5 else guess_fwhm_pix
+    ixx, iyy, ixy = shapes[:, 2:5].T
+    widths = fwhm_of(ixx, iyy, ixy)
+    is_wide = np.isfinite(widths) & (widths > config.seeing_min_fwhm_pix)
+    is_round = is_wide & (ellipticity_of(ixx, iyy, ixy) < config.seeing_max_ellipticity)
+    widths = widths[is_round if is_round.sum() >= _MIN_FOR_SEEING else is_wide]
+    return clump(widths) if widths.size >= _MIN_FOR_SEEING else guess_fwhm_pix
 
 
 def detect_sources(frame: Frame, fwhm_pix: float, workspace: Workspace, config: SourcesConfig) -> Catalog:
@@ -96,6 +103,11 @@ def fwhm_of(ixx: Float64, iyy: Float64, ixy: Float64) -> Float64:
     """FWHM of the Gaussian with these moments [pixel]; NaN where they are none."""
     determinant = ixx * iyy - ixy**2
     return np.asarray(FWHM_PER_SIGMA * np.where(determinant > 0, determinant, np.nan) ** 0.25, np.float64)
+
+
+def ellipticity_of(ixx: Float64, iyy: Float64, ixy: Float64) -> Float64:
+    """Length of (ixx - iyy, 2 ixy) / (ixx + iyy): 0 round, 1 a line."""
+    return np.asarray(np.hypot(ixx - iyy, 2 * ixy) / np.maximum(ixx + iyy, 1e-30), np.float64)
 
 
 def clump(values: Float64) -> float:

@@ -69,3 +69,14 @@ def make_starfield(
         mask=np.zeros(shape, np.uint16),
     )
     return Starfield(frame=frame, x=x, y=y, flux=flux, sky=sky, signal=signal)
+
+
+def add_track(frame: Frame, electrons: float, sigma: float, seed: int = 8) -> None:
+    """Add a satellite's track with ``electrons`` a pixel on its ridge, from side to side, with its photons' noise."""
+    rng = np.random.default_rng(seed)
+    ny, nx = frame.shape
+    yy, xx = np.mgrid[:ny, :nx]
+    across = (yy - 0.2 * ny - 0.45 * xx) / np.hypot(1.0, 0.45)
+    light = electrons * np.exp(-0.5 * (across / sigma) ** 2)
+    frame.image[:] += rng.poisson(light).astype(np.float32)
+    frame.variance[:] += light.astype(np.float32)

@@ -13,7 +13,7 @@ from core.stages.psf import PsfConfig, fit_psf, select_stars
 from core.stages.sources import SourcesConfig, detect_sources
 from core.workspace import Workspace
 from tests.support.reference import psf_fit as twin
-from tests.support.starfield import Starfield, make_starfield, moffat_stamp
+from tests.support.starfield import Starfield, add_track, make_starfield, moffat_stamp
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,17 @@ def test_saturated_and_crowded_sources_are_no_psf_stars(field: Starfield) -> Non
     pair = np.concatenate([sources, sources[usual[5:6]]])
     pair["x"][-1] += 6
     assert usual[5] not in select_stars(pair, field.frame.shape, PsfConfig())
+
+
+def test_a_satellites_track_is_no_star() -> None:
+    field = make_starfield(shape=(1024, 1024), n=60, flux_range=(1e4, 4e5), min_distance=30)
+    add_track(field.frame, 4000.0, 5.0)
+    workspace = Workspace()
+    sources = detect_sources(field.frame, 4.0, workspace, SourcesConfig())
+    assert sources.size > 3 * field.x.size  # the track's peaks
+    fit = fit_psf(field.frame, sources, workspace, PsfConfig())
+    assert fit.n_stars > 25
+    np.testing.assert_allclose(fit.psf.fwhm_pix(), 4.6, atol=0.2)
 
 
 def test_centered_stamps_equal_a_lanczos_shift() -> None:

@@ -12,7 +12,7 @@ from core.flags import Mask
 from core.kernels.source_detection import measure_shapes, smooth_separable
 from core.stages.sources import SourcesConfig, clump, detect_sources, fwhm_of, gaussian_taps, measure_seeing
 from core.workspace import Workspace
-from tests.support.starfield import Starfield, draw_stars, make_starfield
+from tests.support.starfield import Starfield, add_track, draw_stars, make_starfield
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,13 @@ def test_seeing_is_that_of_the_stars_not_of_cosmic_rays_or_galaxies(fwhm: float)
     measured = measure_seeing(field.frame, 4.5, Workspace(), SourcesConfig())
     # adaptive moments of a Moffat star are a little wider than its half maximum
     assert 0.93 * fwhm < measured < 1.2 * fwhm
+
+
+def test_seeing_is_not_the_width_of_a_satellites_track() -> None:
+    """Its ridge has more bright peaks than the frame has stars, all of one size."""
+    field = make_starfield(shape=(1024, 1024), n=60, seed=9, flux_range=(2e4, 5e5))
+    add_track(field.frame, 2500.0, 5.0)
+    assert 0.93 * 4.0 < measure_seeing(field.frame, 4.5, Workspace(), SourcesConfig()) < 1.2 * 4.0
 
 
 def test_seeing_falls_back_on_the_guess() -> None:
