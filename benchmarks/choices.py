@@ -135,12 +135,6 @@ CHOICES: Final = (
         stage="photometry",
         changes={"photometry.min_stars_for_illumination": 10**9},
     ),
-    Choice(
-        name="cr_1_pass",
-        meaning="one search for cosmic rays",
-        stage="cosmic_rays",
-        changes={"cosmic_rays.n_passes": 1},
-    ),
 )
 
 

@@ -125,16 +125,16 @@ def sharpest_near(
 @kernel
 def follow_tracks(
     image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, min_snr: float, axis: float, diagonal: float,
-    ratio_error: float, min_sharpness: float, y: Int32, x: Int32, n_start: int, n_seed: int,
+    ratio_error: float, min_sharpness: float, y: Int32, x: Int32, n_seed: int,
 ) -> int:  # fmt: skip
     """Mark the seeds CR, then their neighbours that are sharp by a lower bar, and so on.
 
-    ``y, x`` (n,) hold the seeds in [n_start, n_seed) and take what is found; returns the new count.
+    ``y, x`` (n,) hold ``n_seed`` seeds and take what is found; returns the new count.
     """
     ny, nx = image.shape
-    for i in range(n_start, n_seed):
+    for i in range(n_seed):
         mask[y[i], x[i]] |= _CR
-    n, i = n_seed, n_start
+    n, i = n_seed, 0
     while i < n:
         for yy in range(max(y[i] - 1, 1), min(y[i] + 2, ny - 1)):
             for xx in range(max(x[i] - 1, 1), min(x[i] + 2, nx - 1)):

@@ -34,8 +34,6 @@ class CosmicRayConfig:
     follow_snr: float = 2.5
     """Of a pixel that continues one."""
     follow_sharpness: float = 2.5
-    n_passes: int = 2
-    """Whole searches; the second sees the first one's pixels as empty."""
     narrowest_psf: float = 0.88
     """Narrowest star expected, as fraction of the seeing: the PSF varies over the detector."""
     ratio_error: float = 0.10
@@ -71,16 +69,11 @@ def find_cosmic_rays(frame: Frame, fwhm_pix: float, workspace: Workspace, config
     planes = (frame.image, frame.variance, frame.mask)
     least = config.min_snr * 0.8 * float(np.sqrt(np.percentile(frame.variance[::37, ::31], 10)))
     error = config.ratio_error
-    n = 0
-    for _ in range(config.n_passes):
-        n_seed = n + find_sharp_pixels(
-            *planes, SKIPPED, least, config.min_snr, axis, diagonal, error, config.min_sharpness, y[n:], x[n:]
-        )
-        if n_seed == n:
-            break
-        n = follow_tracks(
-            *planes, SKIPPED, config.follow_snr, axis, diagonal, error, config.follow_sharpness, y, x, n, n_seed
-        )
+    n_seed = find_sharp_pixels(
+        *planes, SKIPPED, least, config.min_snr, axis, diagonal, error, config.min_sharpness, y, x
+    )
+    # Every neighbour of what is marked is looked at again, by a lower bar: another search would find nothing.
+    n = follow_tracks(*planes, SKIPPED, config.follow_snr, axis, diagonal, error, config.follow_sharpness, y, x, n_seed)
     if config.is_grown:
         n = grow_marks(frame.mask, SKIPPED, y, x, n)
     total = collect_masked(frame.mask, np.uint16(Mask.BAD), np.uint16(Mask.NODATA | Mask.SAT), y, x, n)
