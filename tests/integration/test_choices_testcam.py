@@ -20,12 +20,12 @@ def dataset(request: pytest.FixtureRequest) -> Path:
 def test_each_choice_is_run_timed_and_compared(dataset: Path, tmp_path: Path) -> None:
     path = tmp_path / "choices.json"
     arguments = ["--dataset", str(dataset), "--detector-visits", "2", "--report", str(path)]
-    done = CliRunner().invoke(command, [*arguments, "--choices", "kernel_order_1,psf_1_round"], catch_exceptions=False)
+    done = CliRunner().invoke(command, [*arguments, "--choices", "psf_1_round,kernel_order_1"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     read_report(path)
     report = json.loads(path.read_text())
     assert report["detector_visits"] == 2
-    assert list(report["choices"]) == ["default", "kernel_order_1", "psf_1_round"]
+    assert list(report["choices"]) == ["default", "psf_1_round", "kernel_order_1"]
     for name, entry in report["choices"].items():
         assert entry["detector_visits"] == 2, name
         assert 0 < entry["completeness_snr6"] <= 1, name
