@@ -43,6 +43,13 @@ def _median(values: Float32, n: int) -> float:
 
 
 @kernel
+def _level(profile: Float64, r: float) -> float:
+    """Value at radius ``r``, below the last, of a profile at whole radii."""
+    n = int(r)
+    return float(profile[n] + (r - n) * (profile[n + 1] - profile[n]))
+
+
+@kernel
 def ring_medians(
     image: Float32,
     mask: MaskArray,
@@ -110,10 +117,8 @@ def mark_lumps(
             for j in range(max(b * LUMP - reach, -y), min((b + 1) * LUMP - reach, ny - y)):
                 for i in range(max(a * LUMP - reach, -x), min((a + 1) * LUMP - reach, nx - x)):
                     r = np.sqrt(float(j * j + i * i))
-                    whole = int(r)
-                    if whole < reach and mask[y + j, x + i] & masked == 0:
-                        level = profile[whole] + (r - whole) * (profile[whole + 1] - profile[whole])
-                        total += image[y + j, x + i] - level
+                    if r < reach and mask[y + j, x + i] & masked == 0:
+                        total += image[y + j, x + i] - _level(profile, r)
                         noise += variance[y + j, x + i]
             if total * total > n_sigma * n_sigma * noise:
                 lumps[max(b - 1, 0) : b + 2, max(a - 1, 0) : a + 2] = True
@@ -127,6 +132,5 @@ def subtract_profile(profile: Float64, y: int, x: int, reach: int, image: Float3
     for j in range(max(y - reach, 0), min(y + reach + 1, ny)):
         for i in range(max(x - reach, 0), min(x + reach + 1, nx)):
             r = np.sqrt(float((j - y) ** 2 + (i - x) ** 2))
-            n = int(r)
-            if n < last:
-                image[j, i] -= profile[n] + (r - n) * (profile[n + 1] - profile[n])
+            if r < last:
+                image[j, i] -= _level(profile, r)

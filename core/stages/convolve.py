@@ -51,7 +51,8 @@ def subtract_convolved(
 
     By FFT over tiles of 256 pixels that overlap by the kernels' width. Inside a tile the kernel varies linearly
     with the position of the source pixel (a constant kernel would leave steps of 0.3 % of a star between tiles); the
-    whitening kernel is constant there. Pixels outside the frame count as zero. The kernel's width costs nothing.
+    whitening kernel is constant there. Pixels outside the frame count as zero. The kernel's width costs only
+    in the overlap.
     """
     margin = kernel.half_width + (whitening.half_width if whitening is not None else 0)
     step = _TILE - 2 * margin

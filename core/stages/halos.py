@@ -50,7 +50,7 @@ def subtract_halos(difference: Frame, stars: Catalog, psf_area_pix: float, confi
     Parameters
     ----------
     stars : SOURCE rows of the science image, brightest first.
-    psf_area_pix : of the difference's PSF, one over the sum of its squares [pixel].
+    psf_area_pix : ``noise_area_pix`` of the difference's PSF.
     """
     config = config or HaloConfig()
     is_bright = ((stars["mask"] & _SATURATED) != 0) | (stars["snr"] > config.min_snr)

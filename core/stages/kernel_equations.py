@@ -12,7 +12,7 @@ from core.errors import Outcome, UnusableDataError
 from core.kernels.kernel_fit import basis_stamp
 from core.stages.kernel_basis import KernelBasis
 from core.stages.kernel_config import KernelConfig
-from core.stages.kernel_stars import NO_WEIGHT
+from core.stages.kernel_field import NO_WEIGHT
 from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]

@@ -1,15 +1,22 @@
 """A convolution kernel over a detector."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.contracts.local_maps import LocalMaps
 from core.contracts.psf import field_terms
+from core.flags import Mask
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+
+UNFIT: Final = int(Mask.BAD | Mask.SAT | Mask.EDGE | Mask.NODATA | Mask.STREAK | Mask.SAT_TEMPLATE)
+"""Stars with such pixels tell nothing of a kernel."""
+NO_WEIGHT: Final = UNFIT | int(Mask.CR | Mask.INTERPOLATED)
+"""Such pixels of the other stars do not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,16 +8,12 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from core.contracts.exposure import Frame
-from core.flags import Mask
-from core.stages.kernel_field import KernelField
+from core.stages.kernel_field import NO_WEIGHT, KernelField
 from core.stages.local_maps import LocalMapsConfig, fit_maps
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-_NO_WEIGHT: Final = int(
-    Mask.BAD | Mask.SAT | Mask.EDGE | Mask.NODATA | Mask.STREAK | Mask.SAT_TEMPLATE | Mask.CR | Mask.INTERPOLATED
-)
 _REACH: Final = 2
 """Half width of the stencils."""
 _BLOCK: Final = 64
@@ -145,7 +141,7 @@ def _amplitudes(
         here = (slice(round(y[n]) - half, round(y[n]) + half + 1), slice(round(x[n]) - half, round(x[n]) + half + 1))
         data[n] = target.image[here].ravel()
         variance = (target.variance[here] + reference.variance[here]).ravel() + (config.model_error * model[n]) ** 2
-        good = ((target.mask[here] | reference.mask[here]).ravel() & _NO_WEIGHT) == 0
+        good = ((target.mask[here] | reference.mask[here]).ravel() & NO_WEIGHT) == 0
         np.divide(1.0, variance, out=weight[n], where=good & (variance > 0))
         noise[n] = weight[n] @ reference.variance[here].ravel()
     data -= model

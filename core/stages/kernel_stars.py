@@ -5,13 +5,10 @@ from numpy.typing import NDArray
 
 from core.contracts.catalogs import Catalog
 from core.contracts.exposure import Frame
-from core.flags import Mask
 from core.stages.kernel_config import KernelConfig
+from core.stages.kernel_field import UNFIT
 
 Int64 = NDArray[np.int64]
-
-UNFIT = int(Mask.BAD | Mask.SAT | Mask.EDGE | Mask.NODATA | Mask.STREAK | Mask.SAT_TEMPLATE)
-NO_WEIGHT = UNFIT | int(Mask.CR | Mask.INTERPOLATED)
 
 
 def choose_stars(

@@ -12,9 +12,9 @@ from core.errors import Outcome, UnusableDataError
 from core.stages.kernel_basis import KernelBasis
 from core.stages.kernel_config import KernelConfig
 from core.stages.kernel_equations import SingularError, clipped_fit, normal_equations
-from core.stages.kernel_field import KernelField
+from core.stages.kernel_field import NO_WEIGHT, KernelField
 from core.stages.kernel_maps import map_kernel
-from core.stages.kernel_stars import NO_WEIGHT, choose_stars
+from core.stages.kernel_stars import choose_stars
 from core.workspace import Workspace
 
 Float64 = NDArray[np.float64]

@@ -18,7 +18,7 @@ from core.kernels.psf_fit import FIT_FAILED, FIT_OK, fit_pixels, fit_sources
 from core.stages.point_source import PsfOnFrame
 from core.stages.psf_piff import PiffConfig, fit_piff
 from core.stages.psf_structure import StructureConfig, map_structure, star_stamps
-from core.stages.sources import clump, ellipticity_of, fwhm_of
+from core.stages.sources import clump, fwhm_of, without_long
 from core.workspace import Workspace
 
 Float32 = NDArray[np.float32]
@@ -116,9 +116,7 @@ def select_stars(sources: Catalog, shape: tuple[int, int], config: PsfConfig) ->
     usable = np.isfinite(width) & ((sources["mask"] & _NOT_STARS) == 0) & (sources["snr"] > config.min_snr)
     usable &= (sources["x"] > margin) & (sources["x"] < shape[1] - 1 - margin)
     usable &= (sources["y"] > margin) & (sources["y"] < shape[0] - 1 - margin)
-    # a satellite's track is hundreds of peaks of one size
-    is_round = ellipticity_of(*_moments(sources)) < config.max_ellipticity
-    rows = np.flatnonzero(usable & is_round if (usable & is_round).sum() >= config.min_stars else usable)
+    rows = np.flatnonzero(without_long(usable, _moments(sources), config.max_ellipticity, config.min_stars))
     if rows.size < config.min_stars:
         return rows
     bright = rows[sources["snr"][rows] > 3 * config.min_snr]

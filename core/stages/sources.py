@@ -63,8 +63,7 @@ def measure_seeing(frame: Frame, guess_fwhm_pix: float, workspace: Workspace, co
     ixx, iyy, ixy = shapes[:, 2:5].T
     widths = fwhm_of(ixx, iyy, ixy)
     is_wide = np.isfinite(widths) & (widths > config.seeing_min_fwhm_pix)
-    is_round = is_wide & (ellipticity_of(ixx, iyy, ixy) < config.seeing_max_ellipticity)
-    widths = widths[is_round if is_round.sum() >= _MIN_FOR_SEEING else is_wide]
+    widths = widths[without_long(is_wide, (ixx, iyy, ixy), config.seeing_max_ellipticity, _MIN_FOR_SEEING)]
     return clump(widths) if widths.size >= _MIN_FOR_SEEING else guess_fwhm_pix
 
 
@@ -108,6 +107,17 @@ def fwhm_of(ixx: Float64, iyy: Float64, ixy: Float64) -> Float64:
 def ellipticity_of(ixx: Float64, iyy: Float64, ixy: Float64) -> Float64:
     """Length of (ixx - iyy, 2 ixy) / (ixx + iyy): 0 round, 1 a line."""
     return np.asarray(np.hypot(ixx - iyy, 2 * ixy) / np.maximum(ixx + iyy, 1e-30), np.float64)
+
+
+def without_long(
+    chosen: NDArray[np.bool_], moments: tuple[Float64, Float64, Float64], max_ellipticity: float, n_least: int
+) -> NDArray[np.bool_]:
+    """The chosen that are rounder; all of them where fewer than ``n_least`` are.
+
+    A satellite's track is hundreds of long peaks of one size; in a trailed exposure the stars are long too.
+    """
+    is_round = chosen & (ellipticity_of(*moments) < max_ellipticity)
+    return is_round if is_round.sum() >= n_least else chosen
 
 
 def clump(values: Float64) -> float:

@@ -141,7 +141,7 @@ def subtract_frames(
     for step in (finish_rows, close_rows):
         workspace.share(step, bands(shape[0], workspace.n_threads))
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
-    subtract_halos(out, stars, 1 / float(np.square(psf.center()).sum()), config.halos)
+    subtract_halos(out, stars, psf.noise_area_pix((shape[1] - 1) / 2, (shape[0] - 1) / 2), config.halos)
     subtract_difference_background(out, workspace, config.background, stars, max(science_fwhm, template_fwhm))
     width = sky_width(out, psf)
     if not config.min_sky_width <= width <= config.max_sky_width:

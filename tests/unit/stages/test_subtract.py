@@ -167,7 +167,6 @@ def test_wings_of_the_psf_are_matched() -> None:
     left = np.empty_like(target.image)
     subtract_convolved(target.image, reference.image, fit.kernel, None, 1, left, Workspace())
     yy, xx = np.mgrid[:size, :size]
-    ring = np.zeros((size, size))
     total = 0.0
     for sx, sy, f in zip(x, y, flux, strict=True):
         radius = np.hypot(yy - sy, xx - sx)
