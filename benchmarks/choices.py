@@ -109,7 +109,22 @@ CHOICES: Final = (
         changes={"subtract.convolve": "science"},
     ),
     Choice(
-        name="lanczos_4", meaning="template warped by Lanczos4", stage="template", changes={"template.lanczos_order": 4}
+        name="sinc_4",
+        meaning="template warped by a sinc under Kaiser's window of 8 pixels instead of 6",
+        stage="template",
+        changes={"template.sinc_order": 4},
+    ),
+    Choice(
+        name="lanczos_3",
+        meaning="template warped by Lanczos3",
+        stage="template",
+        changes={"template.sinc_window": "lanczos"},
+    ),
+    Choice(
+        name="lanczos_4",
+        meaning="template warped by Lanczos4",
+        stage="template",
+        changes={"template.sinc_window": "lanczos", "template.sinc_order": 4},
     ),
     Choice(
         name="wcs_maps_off",

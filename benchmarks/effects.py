@@ -31,6 +31,7 @@ FIGURES: Final = {
     "astrometry_ratio": "astrometry.ratio_to_crlb",
     "astrometry_floor_mas": "astrometry.floor_mas",
     "flux_excess_mag": "flux.excess_scatter_mag",
+    "pull_mean": "pull.mean",
     "pull_sd": "pull.sd",
     "masked_fraction": "masked_fraction",
 }
@@ -225,6 +226,7 @@ _COLUMNS: Final = {
     "astrometry_ratio": ("mas / bound", 1.0, 3),
     "astrometry_floor_mas": ("floor [mas]", 1.0, 2),
     "flux_excess_mag": ("flux excess [mmag]", 1000.0, 2),
+    "pull_mean": ("pull mean", 1.0, 3),
     "pull_sd": ("pull sd", 1.0, 3),
     "masked_fraction": ("masked [%]", 100.0, 2),
 }

@@ -22,7 +22,7 @@ from benchmarks.simulator.config import preset
 from benchmarks.simulator.dataset import keep_freed_memory
 from core.errors import UnusableDataError
 
-VISITS: Final = 12
+VISITS: Final = 24
 ROUNDS: Final = 12
 """Of sources added to each real frame."""
 _FIRST_SEED: Final = 1000
@@ -88,8 +88,8 @@ def _reference(image: Any) -> tuple[float, float]:
     "bench-quality",
     epilog="""\b
 Examples:
-  sub60 bench-quality --report quality.json     24 detector-visits with a seed from this commit, about ten minutes
-  sub60 bench-quality --seed 14 --visits 6      half of that with a seed for tuning""",
+  sub60 bench-quality --report quality.json     48 detector-visits with a seed from this commit, 10-20 minutes
+  sub60 bench-quality --seed 14 --visits 6      a quarter of that with a seed for tuning""",
 )
 @click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), default=Path("var/quality"), show_default=True

@@ -11,8 +11,10 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 UInt16 = NDArray[np.uint16]
 
-LANCZOS: Final = 4
-N_TAPS: Final = 2 * LANCZOS
+HALF_TAPS: Final = 4
+N_TAPS: Final = 2 * HALF_TAPS
+_KAISER_BETA: Final = 6.5
+_KAISER_TERMS: Final = 12
 
 FIT_OK: Final = 0
 FIT_FLUX_ONLY: Final = 1
@@ -20,19 +22,24 @@ FIT_FAILED: Final = 2
 
 
 @kernel
-def _lanczos(offset: float, taps: Float32, slopes: Float32) -> None:
-    """Unit-sum weights that sample at ``offset`` in [0, 1] behind the fourth of eight pixels; derivatives by it."""
+def _taps(offset: float, taps: Float32, slopes: Float32) -> None:
+    """Unit-sum weights that sample at ``offset`` in [0, 1] behind the fourth of eight pixels; derivatives by it.
+
+    A sinc under a Kaiser window, as in ``core.kernels.psf_flux``, where the reason stands.
+    """
     total, slope = 0.0, 0.0
     for i in range(N_TAPS):
-        t = offset - (i - LANCZOS + 1)
-        w, d = 1.0, 0.0
-        if abs(t) >= LANCZOS:
-            w = 0.0
-        elif abs(t) > 1e-6:
-            u, v = np.pi * t, np.pi * t / LANCZOS
-            a, b = np.sin(u) / u, np.sin(v) / v
-            w = a * b
-            d = ((np.cos(u) - a) * b + a * (np.cos(v) - b)) / t
+        t = offset - (i - HALF_TAPS + 1)
+        q = 0.25 * _KAISER_BETA**2 * max(1.0 - (t / HALF_TAPS) ** 2, 0.0)
+        window, by_q = 1.0, 0.0
+        for k in range(_KAISER_TERMS, 0, -1):
+            by_q = (by_q * q + window) / (k * k)
+            window = 1.0 + window * q / (k * k)
+        d = -0.5 * by_q * _KAISER_BETA**2 * t / HALF_TAPS**2
+        w = window
+        if abs(t) > 1e-6:
+            sinc = np.sin(np.pi * t) / (np.pi * t)
+            w, d = sinc * window, (np.cos(np.pi * t) - sinc) / t * window + sinc * d
         taps[i] = w
         slopes[i] = d
         total += w
@@ -47,7 +54,7 @@ def centered_stamps(
     image: Float32, variance: Float32, mask: UInt16, skip: np.uint16, x: Float64, y: Float64, stamps: Float32,
     spread: Float32,
 ) -> None:  # fmt: skip
-    """Stamps of stars shifted by Lanczos-4 so that the star is at the middle of the central pixel.
+    """Stamps of stars shifted so that the star is at the middle of the central pixel.
 
     ``stamps`` (n, k, k) [image unit]; ``spread`` (n, k, k) variance of the nearest pixel, 0 where that pixel has a bit
     of ``skip`` or lies outside. Beyond the image its edge is repeated.
@@ -60,12 +67,12 @@ def centered_stamps(
     rows = np.empty((k + N_TAPS, k), np.float32)
     for i in range(n):
         x0, y0 = int(np.floor(x[i])), int(np.floor(y[i]))
-        _lanczos(x[i] - x0, taps_x, slopes)
-        _lanczos(y[i] - y0, taps_y, slopes)
+        _taps(x[i] - x0, taps_x, slopes)
+        _taps(y[i] - y0, taps_y, slopes)
         for j in range(k + N_TAPS):
-            yy = min(max(y0 - h + j - LANCZOS + 1, 0), ny - 1)
+            yy = min(max(y0 - h + j - HALF_TAPS + 1, 0), ny - 1)
             for c in range(k + N_TAPS):
-                patch[j, c] = image[yy, min(max(x0 - h + c - LANCZOS + 1, 0), nx - 1)]
+                patch[j, c] = image[yy, min(max(x0 - h + c - HALF_TAPS + 1, 0), nx - 1)]
         rows[:] = np.float32(0.0)
         for j in range(k + N_TAPS):
             for t in range(N_TAPS):
@@ -218,7 +225,7 @@ def fit_sources(
     )  # fmt: skip
     rows, slopes = np.empty((wide, side), np.float32), np.empty((wide, side), np.float32)
     model, model_x, model_y = np.empty(side, np.float32), np.empty(side, np.float32), np.empty(side, np.float32)
-    first = k // 2 - half - LANCZOS
+    first = k // 2 - half - HALF_TAPS
     zero = np.float32(0.0)
     for i in range(x.size):
         start_x, start_y = x[i], y[i]
@@ -246,8 +253,8 @@ def fit_sources(
             # the model at pixel p is the PSF at p - shift, between the pixels o and o + 1 behind it
             dx, dy = x[i] - px, y[i] - py
             ox, oy = int(np.floor(-dx)), int(np.floor(-dy))
-            _lanczos(-dx - ox, tx, gx)
-            _lanczos(-dy - oy, ty, gy)
+            _taps(-dx - ox, tx, gx)
+            _taps(-dy - oy, ty, gy)
             rows[:] = zero
             slopes[:] = zero
             for j in range(wide):

@@ -11,7 +11,7 @@ from core.contracts.psf import PsfModel, n_terms, polynomial_terms
 from core.contracts.wcs import Wcs
 from core.errors import Outcome, UnusableDataError
 from core.flags import MASK_DTYPE
-from core.kernels.warp import CELL, block_mask, flag_high_variance, lanczos_table, warp_psf, warp_template_pixels
+from core.kernels.warp import CELL, block_mask, flag_high_variance, sinc_table, warp_psf, warp_template_pixels
 from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
@@ -25,8 +25,10 @@ MIN_PSF_SPREAD: Final = 0.5
 class TemplateConfig:
     """How the template is resampled."""
 
-    lanczos_order: Literal[3, 4] = 3
-    """Half width of the interpolating kernel [pixel]."""
+    sinc_order: Literal[3, 4] = 3
+    """Half width of the interpolating sinc [pixel]."""
+    sinc_window: Literal["kaiser", "lanczos"] = "kaiser"
+    """What the sinc fades with. Kaiser's changes a star by half as much from place to place between the pixels."""
     psf_order: int = 2
     min_coverage: float = 0.05
     """Less of the detector than this fraction under template data is as good as no template."""
@@ -38,7 +40,7 @@ class TemplateConfig:
 def warp_template(
     template: Template, wcs: Wcs, shape: tuple[int, int], workspace: Workspace, config: TemplateConfig | None = None
 ) -> WarpedTemplate:
-    """Resample the template to the science grid of ``wcs`` and ``shape`` (ny, nx) by Lanczos, conserving flux.
+    """Resample the template to the science grid of ``wcs`` and ``shape`` (ny, nx) by a windowed sinc, conserving flux.
 
     The composed mapping science -> sky -> template is sampled every 32 pixels and bilinear in between (error below
     1e-4 pixel for LSST-like distortion). Uses the workspace arrays ``template.*``; the result lives in them.
@@ -53,11 +55,11 @@ def warp_template(
     source = template.frame
     blocks = np.empty((-(-source.shape[0] // CELL), -(-source.shape[1] // CELL)), MASK_DTYPE)
     block_mask(source.mask, blocks)
-    table = lanczos_table(config.lanczos_order)
+    table = sinc_table(config.sinc_order, config.sinc_window)
 
     def warp(rows: tuple[int, int]) -> None:
         warp_template_pixels(
-            source.image, source.variance, source.mask, blocks, grid_x, grid_y, table, config.lanczos_order, *rows,
+            source.image, source.variance, source.mask, blocks, grid_x, grid_y, table, config.sinc_order, *rows,
             out.image, out.variance, out.mask,
         )  # fmt: skip
 
@@ -108,7 +110,7 @@ def _warp_psf_cells(
         jacobian[:, 0, axis] = (ahead[0] - behind[0]) / 2
         jacobian[:, 1, axis] = (ahead[1] - behind[1]) / 2
     stamps = np.empty((rows.size, k, k), np.float32)
-    warp_psf(np.ascontiguousarray(cells.reshape(-1, k, k)[rows]), jacobian, table, config.lanczos_order, stamps)
+    warp_psf(np.ascontiguousarray(cells.reshape(-1, k, k)[rows]), jacobian, table, config.sinc_order, stamps)
     # With data on one side only a polynomial runs away on the other: there a constant is safer.
     spread = min(float(np.ptp(x)) / shape[1], float(np.ptp(y)) / shape[0])
     return fit_psf_polynomial(stamps, x, y, shape, config.psf_order if spread > MIN_PSF_SPREAD else 0)

@@ -8,14 +8,6 @@ from scipy.signal import correlate
 Float64 = NDArray[np.float64]
 
 
-def lanczos_at(image: Float64, x: float, y: float, order: int = 3) -> float:
-    """Lanczos interpolation of an image at one position: the defining sum, normalized."""
-    iy, ix = int(np.floor(y)), int(np.floor(x))
-    rows, columns = np.arange(iy - order + 1, iy + order + 1), np.arange(ix - order + 1, ix + order + 1)
-    wy, wx = (np.sinc(d) * np.sinc(d / order) for d in (y - rows, x - columns))
-    return float(wy @ image[np.ix_(rows, columns)] @ wx / (wy.sum() * wx.sum()))
-
-
 def basis_stamp(image: Float64, y: int, x: int, half_stamp: int, kernels: Float64) -> Float64:
     """Stamps of the image correlated with each kernel."""
     h = kernels.shape[1] // 2

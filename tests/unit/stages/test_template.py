@@ -9,11 +9,11 @@ from core.contracts.exposure import Frame, Template
 from core.contracts.psf import PsfModel
 from core.errors import Outcome, UnusableDataError
 from core.flags import Mask
-from core.kernels.warp import lanczos_table, warp_psf
+from core.kernels.warp import sinc_table, warp_psf
 from core.stages.template import TemplateConfig, map_grid, warp_template
 from core.workspace import Workspace
 from tests.support.difference_scene import add_stars, gaussian, simple_wcs
-from tests.support.reference.difference import lanczos_at
+from tests.support.reference.sinc import sinc_at
 
 SHAPE = (200, 232)
 TEMPLATE_SHAPE = (420, 400)
@@ -38,17 +38,20 @@ def make_template(image: np.ndarray, scale_arcsec: float = 0.2, ratio: float = 1
 
 
 @pytest.mark.parametrize("order", [3, 4])
+@pytest.mark.parametrize("window", ["kaiser", "lanczos"])
 @pytest.mark.parametrize("rotation_deg", [0.7, 33.0, 90.0, 200.0])
-def test_pixels_are_the_lanczos_sum_at_the_mapped_position(rotation_deg: float, order: Literal[3, 4]) -> None:
+def test_pixels_are_the_sinc_sum_at_the_mapped_position(
+    rotation_deg: float, window: Literal["kaiser", "lanczos"], order: Literal[3, 4]
+) -> None:
     rng = np.random.default_rng(1)
     image = np.zeros(TEMPLATE_SHAPE, np.float32)
     n = 300
     add_stars(image, rng.uniform(0, 400, n), rng.uniform(0, 420, n), rng.uniform(1e2, 1e4, n), np.full(n, 1.8))
     template, wcs = make_template(image), simple_wcs((110.0, 95.0), rotation_deg)
-    warped = warp_template(template, wcs, SHAPE, Workspace(), TemplateConfig(lanczos_order=order))
+    warped = warp_template(template, wcs, SHAPE, Workspace(), TemplateConfig(sinc_order=order, sinc_window=window))
     y, x = rng.integers(20, 180, 200), rng.integers(20, 210, 200)
     tx, ty = template.wcs.sky_to_pixel(*wcs.pixel_to_sky(x, y))
-    expected = [lanczos_at(image, u, v, order) for u, v in zip(tx, ty, strict=True)]
+    expected = [sinc_at(image, u, v, order, window) for u, v in zip(tx, ty, strict=True)]
     # 512 phases: half a phase is 0.001 pixel, of gradients up to 700 a pixel.
     np.testing.assert_allclose(warped.frame.image[y, x], expected, rtol=1e-3, atol=1.0)
     np.testing.assert_allclose(warped.frame.variance[y, x], 4.0, rtol=1e-3)
@@ -60,7 +63,7 @@ def test_pixels_are_the_lanczos_sum_at_the_mapped_position(rotation_deg: float, 
 def test_cells_without_checks_equal_those_with_them(order: Literal[3, 4]) -> None:
     """One pixel without data in each block of the template sends every cell down the slow path."""
     image = np.random.default_rng(5).normal(0, 100, TEMPLATE_SHAPE)
-    wcs, config = simple_wcs((110.0, 95.0), 33.0), TemplateConfig(lanczos_order=order)
+    wcs, config = simple_wcs((110.0, 95.0), 33.0), TemplateConfig(sinc_order=order)
     template = make_template(image)
     template.frame.mask[::32, ::32] = Mask.SUSPECT
     template.frame.mask[7::32, 3::32] = Mask.SAT
@@ -82,17 +85,17 @@ def test_cells_without_checks_equal_those_with_them(order: Literal[3, 4]) -> Non
 
 
 @pytest.mark.parametrize("order", [3, 4])
-def test_psf_is_the_lanczos_sum_of_its_cell(order: Literal[3, 4]) -> None:
+def test_psf_is_the_sinc_sum_of_its_cell(order: Literal[3, 4]) -> None:
     rng = np.random.default_rng(8)
     cell = gaussian(25, 1.8).astype(np.float32) * rng.uniform(0.8, 1.2, (25, 25)).astype(np.float32)
     angle = np.radians(20)
     jacobian = np.array([[[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]])
     out = np.empty((1, 25, 25), np.float32)
-    warp_psf(cell[None], jacobian, lanczos_table(order), order, out)
+    warp_psf(cell[None], jacobian, sinc_table(order), order, out)
     padded = np.pad(cell.astype(float), 20)
     axis = np.arange(25) - 12
     expected = np.array([
-        [lanczos_at(padded, *(jacobian[0] @ (u, v) + 32), order) for u in axis] for v in axis
+        [sinc_at(padded, *(jacobian[0] @ (u, v) + 32), order) for u in axis] for v in axis
     ])  # fmt: skip
     np.testing.assert_allclose(out[0], expected / expected.sum(), atol=2e-3 * out.max())
 
