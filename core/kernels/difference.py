@@ -17,6 +17,8 @@ _NODATA: Final = int(Mask.NODATA)
 _EDGE: Final = int(Mask.EDGE)
 _SAT: Final = int(Mask.SAT)
 _SCRATCH: Final = np.uint16(1 << 15)
+BLOCK: Final = 8
+"""Side of the squares that share an error of the model [pixel]."""
 _PIECE: Final = 512
 """Pixels of a row looked at together."""
 _SAT_TEMPLATE: Final = int(Mask.SAT_TEMPLATE)
@@ -80,7 +82,7 @@ def combine_variance(
     Parameters
     ----------
     plain_image, plain_variance, smoothed : (ny, nx).    taps : (h + 1,) as for :func:`smooth_variance`.
-    fractions : (ceil(ny/16), ceil(nx/16)): error of the model as a fraction of the flux, by block of 16 pixels.
+    fractions : (ceil(ny/BLOCK), ceil(nx/BLOCK)): error of the model as a fraction of the flux, by block.
     offset : error of the positions [pixel].
     first, last : rows that are done, ``last`` not among them; others may be done at the same time, since the flux
         needs the neighbors' differences only where those are not scaled.
@@ -112,12 +114,12 @@ def combine_variance(
                 v[x] += taps[t] * (up[x] + down[x])
         here, below, above = rows[y % 3], rows[max(y - 1, 0) % 3], rows[min(y + 1, ny - 1) % 3]
         for block in range(fractions.shape[1]):
-            a = fractions[y // 16, block] ** 2
-            if fractions[y // 16, block] >= halo_fraction:
-                for x in range(block * 16, min(block * 16 + 16, nx)):
+            a = fractions[y // BLOCK, block] ** 2
+            if fractions[y // BLOCK, block] >= halo_fraction:
+                for x in range(block * BLOCK, min((block + 1) * BLOCK, nx)):
                     if a * here[x + 1] * here[x + 1] > plain[x] + k * v[x]:
                         mask[y, x] |= _SAT
-            for x in range(block * 16, min(block * 16 + 16, nx)):
+            for x in range(block * BLOCK, min((block + 1) * BLOCK, nx)):
                 dx, dy = here[x + 2] - here[x], above[x + 1] - below[x + 1]
                 systematic = a * here[x + 1] * here[x + 1] + g * (dx * dx + dy * dy)
                 v[x] = f * (plain[x] + k * v[x] + systematic)
@@ -348,15 +350,30 @@ def sampled_snr(
 
 
 @kernel
-def mark_blocks(first: MaskArray, second: MaskArray, bits: int, size: int, marked: NDArray[np.bool_]) -> None:
-    """True for each block of ``size`` pixels square in which either mask has any of the bits."""
+def mark_blocks(first: MaskArray, second: MaskArray, bits: int, marked: NDArray[np.bool_]) -> None:
+    """True for each block in which either mask has any of the bits."""
     ny, nx = first.shape
     marked[:] = False
     for y in range(ny):
-        a, b = first[y], second[y]
+        for x0 in range(0, nx, _PIECE):
+            x1 = min(x0 + _PIECE, nx)
+            for row in (first[y], second[y]):
+                if _has_bits(row[x0:x1], bits):
+                    for x in range(x0, x1):
+                        if row[x] & bits:
+                            marked[y // BLOCK, x // BLOCK] = True
+
+
+@kernel
+def mark_bright(
+    image: Float32, first: Float32, second: Float32, fraction: float, near: NDArray[np.bool_], marked: NDArray[np.bool_]
+) -> None:
+    """Add the blocks of ``near`` in which ``fraction`` of a pixel exceeds the noise of two variances together."""
+    ny, nx = image.shape
+    for y in range(ny):
         for block in range(marked.shape[1]):
-            union = 0
-            for x in range(block * size, min((block + 1) * size, nx)):
-                union |= a[x] | b[x]
-            if union & bits:
-                marked[y // size, block] = True
+            if not near[y // BLOCK, block] or marked[y // BLOCK, block]:
+                continue
+            for x in range(block * BLOCK, min((block + 1) * BLOCK, nx)):
+                if (fraction * image[y, x]) ** 2 > first[y, x] + second[y, x]:
+                    marked[y // BLOCK, block] = True

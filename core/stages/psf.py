@@ -20,7 +20,7 @@ from core.stages.point_source import PsfOnFrame
 from core.stages.psf_piff import PiffConfig, fit_piff
 from core.stages.psf_structure import StructureConfig, map_structure, star_stamps
 from core.stages.sources import clump, fwhm_of, without_long
-from core.workspace import Workspace
+from core.workspace import Workspace, bands
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -90,7 +90,7 @@ def fit_psf(frame: Frame, sources: Catalog, workspace: Workspace, config: PsfCon
     first = np.argsort(-flux)[: config.first_stars]
     psf = _fit_model(frame, x[first], y[first], flux[first], fwhm, workspace, config)
     for _ in range(config.n_rounds):
-        fits = _fit_positions(frame, psf, x, y, fwhm, 2, config)
+        fits = _fit_positions(frame, psf, x, y, fwhm, 2, workspace, config)
         chi2 = fits[:, 4] / np.median(fits[:, 4])
         size = fits[:, 0] / fits[:, 1]
         # a close pair or a galaxy fits badly for its brightness
@@ -102,7 +102,7 @@ def fit_psf(frame: Frame, sources: Catalog, workspace: Workspace, config: PsfCon
         psf = fit_piff(frame, x[kept], y[kept], flux[kept], np.uint16(config.ignored_planes), psf.size, config.piff)
     mapped = (x[kept], y[kept], fits[kept, 0])
     psf, width = map_structure(frame, psf, mapped, fwhm, np.uint16(config.ignored_planes), workspace, config.structure)
-    measured = _measure_all(frame, psf, sources, fwhm, config)
+    measured = _measure_all(frame, psf, sources, fwhm, workspace, config)
     measured["isPsfStar"][stars[kept]] = True
     measured["widthExcess"] = np.nan
     measured["widthExcess"][stars[kept]] = width
@@ -229,24 +229,39 @@ def _ring_means(image: Float32, radius: Float64) -> Float64:
 
 
 def _fit_positions(
-    frame: Frame, psf: PsfModel, x: Float64, y: Float64, fwhm: float, n_iterations: int, config: PsfConfig
+    frame: Frame,
+    psf: PsfModel,
+    x: Float64,
+    y: Float64,
+    fwhm: float,
+    n_iterations: int,
+    workspace: Workspace,
+    config: PsfConfig,
 ) -> Float64:
     """(n, 6) of :func:`fit_sources`; ``x`` and ``y`` move in place."""
     half = int(np.clip(round(config.fit_half_fwhm * fwhm), 3, psf.size // 2 - 5))
     out = np.empty((x.size, 6))
     skip = np.uint16(config.ignored_planes)
-    fit_sources(
-        frame.image, frame.variance, frame.mask, skip, psf.coefficients, psf.terms(x, y), half, n_iterations,
-        config.max_shift_pix, config.model_error, x, y, out,
-    )  # fmt: skip
+    terms = psf.terms(x, y)
+
+    def fit_rows(rows: tuple[int, int]) -> None:
+        some = slice(*rows)
+        fit_sources(
+            frame.image, frame.variance, frame.mask, skip, psf.coefficients, terms[some], half, n_iterations,
+            config.max_shift_pix, config.model_error, x[some], y[some], out[some],
+        )  # fmt: skip
+
+    workspace.share(fit_rows, bands(x.size, workspace.n_threads))
     return out
 
 
-def _measure_all(frame: Frame, psf: PsfModel, sources: Catalog, fwhm: float, config: PsfConfig) -> Catalog:
+def _measure_all(
+    frame: Frame, psf: PsfModel, sources: Catalog, fwhm: float, workspace: Workspace, config: PsfConfig
+) -> Catalog:
     """Copy of the sources with PSF positions, fluxes and errors; those whose fit failed keep their position."""
     measured = sources.copy()
     x, y = sources["x"].copy(), sources["y"].copy()
-    fits = _fit_positions(frame, psf, x, y, fwhm, 2, config)
+    fits = _fit_positions(frame, psf, x, y, fwhm, 2, workspace, config)
     has_flux = fits[:, 5] != FIT_FAILED
     has_position = fits[:, 5] == FIT_OK
     measured["x"][has_position], measured["y"][has_position] = x[has_position], y[has_position]

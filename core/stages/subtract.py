@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import label, maximum_filter
 
 from core.contracts.catalogs import Catalog
 from core.contracts.exposure import DifferenceImage, Exposure, Frame, WarpedTemplate
@@ -13,11 +13,13 @@ from core.contracts.psf import PsfModel
 from core.errors import Outcome, UnusableDataError
 from core.flags import MASK_DTYPE, Mask
 from core.kernels.difference import (
+    BLOCK,
     close_frame,
     combine_masks,
     combine_variance,
     grow_saturated,
     mark_blocks,
+    mark_bright,
     sampled_snr,
     scale_plane,
     smooth_variance,
@@ -51,8 +53,8 @@ class SubtractConfig:
     systematic_fraction: float = 0.005
     """This fraction of the template's flux, squared, is added to the variance: no kernel is better than that."""
     halo_fraction: float = 0.2
-    """The same within ``halo_pix`` of saturated pixels, whose stars no kernel matches; where it exceeds the noise the
-    pixel is SAT."""
+    """The same in the halos of saturated stars, which no kernel matches, within ``halo_pix`` of saturated pixels; where
+    it exceeds the noise the pixel is SAT."""
     halo_pix: int = 64
     saturation_margin_pix: int = 2
     """So near to saturated pixels a source loses too much of its PSF for a promise."""
@@ -123,9 +125,12 @@ def subtract_frames(
     reach = kernel_reach(kernel, config.mask_leak)
     combine_masks(plain.mask, convolved.mask, reach, out.mask)
     taps = variance_taps(kernel)
-    row = np.empty(shape[1] + 2 * taps.size, np.float32)
     smoothed: Float32 = workspace.array("difference.smoothed_variance", shape)  # type: ignore[assignment]
-    smooth_variance(convolved.variance, convolved.mask, taps, row[: shape[1] + 2 * (taps.size - 1)], smoothed)
+
+    def smooth_rows(rows: tuple[int, int]) -> None:
+        some, row = slice(*rows), np.empty(shape[1] + 2 * (taps.size - 1), np.float32)
+        smooth_variance(convolved.variance[some], convolved.mask[some], taps, row, smoothed[some])
+
     fractions = _fractions(science, template, config)
 
     def finish_rows(rows: tuple[int, int]) -> None:
@@ -138,7 +143,7 @@ def subtract_frames(
     def close_rows(rows: tuple[int, int]) -> None:
         close_frame(out.image, out.variance, out.mask, reach, *rows)
 
-    for step in (finish_rows, close_rows):
+    for step in (smooth_rows, finish_rows, close_rows):
         workspace.share(step, bands(shape[0], workspace.n_threads))
     psf = difference_psf(science_psf, kernel if is_science_convolved else None, whitening)
     subtract_halos(out, stars, psf.noise_area_pix((shape[1] - 1) / 2, (shape[0] - 1) / 2), config.halos)
@@ -175,11 +180,22 @@ def _noise_model(
 
 
 def _fractions(science: Frame, template: Frame, config: SubtractConfig) -> Float32:
-    """Error of the matched template as a fraction of its flux, by blocks of 16 pixels."""
+    """Error of the matched template as a fraction of its flux, by blocks: larger in the halos of saturated stars.
+
+    A halo is what is too bright for the larger error and hangs together with saturated pixels: other stars and
+    galaxies nearby are matched as well as anywhere.
+    """
     ny, nx = science.shape
-    saturated = np.zeros((-(-ny // 16), -(-nx // 16)), np.bool_)
-    mark_blocks(science.mask, template.mask, int(Mask.SAT | Mask.SAT_TEMPLATE), 16, saturated)
-    halo = maximum_filter(saturated, 2 * round(config.halo_pix / 16) + 1)
+    saturated = np.zeros((-(-ny // BLOCK), -(-nx // BLOCK)), np.bool_)
+    mark_blocks(science.mask, template.mask, int(Mask.SAT | Mask.SAT_TEMPLATE), saturated)
+    near = maximum_filter(saturated, 2 * round(config.halo_pix / BLOCK) + 1)
+    bright = saturated.copy()
+    mark_bright(template.image, science.variance, template.variance, config.halo_fraction, near, bright)
+    labels, n_labels = label(bright, np.ones((3, 3)))
+    is_halo = np.zeros(n_labels + 1, np.bool_)
+    is_halo[labels[saturated]] = True
+    # a block more: the error fades with the flux
+    halo = maximum_filter(is_halo[labels], 3)
     return np.where(halo, np.float32(config.halo_fraction), np.float32(config.systematic_fraction))
 
 

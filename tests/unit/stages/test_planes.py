@@ -10,7 +10,7 @@ from core.contracts.exposure import DifferenceImage, Frame
 from core.contracts.psf import PsfModel
 from core.flags import Mask
 from core.kernels.background import subtract_mesh
-from core.kernels.difference import combine_variance, grow_saturated, smooth_variance
+from core.kernels.difference import BLOCK, combine_variance, grow_saturated, smooth_variance
 from core.kernels.illumination import scale_planes
 from core.kernels.isr import restore_boundaries
 from core.kernels.peaks import refine_peaks
@@ -65,8 +65,8 @@ def test_variance_of_the_difference_agrees_with_its_plain_twin(
     plain, convolved = (rng.uniform(20, 60, shape).astype(np.float32) for _ in range(2))
     mask = np.zeros(shape, np.uint16)
     mask[7, 9] = Mask.NODATA
-    fractions = rng.uniform(0.001, 0.005, (3, 4)).astype(np.float32)
-    fractions[1, 2] = 0.1
+    fractions = rng.uniform(0.001, 0.005, (6, 7)).astype(np.float32)
+    fractions[2:4, 4:6] = 0.1
     taps = np.array([0.4, 0.2, 0.1], np.float32)
     smoothed, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
     smooth_variance(convolved, mask, taps, np.empty(shape[1] + 4, np.float32), smoothed)
@@ -77,7 +77,7 @@ def test_variance_of_the_difference_agrees_with_its_plain_twin(
             plain_image, plain, smoothed, taps, 0.7, fractions, 0.05, is_plain_science, scale, 0.1, first, last,
             np.empty((3, shape[1] + 2), np.float32), scaled, variance, mask,
         )  # fmt: skip
-    by_pixel = np.kron(fractions, np.ones((16, 16)))[: shape[0], : shape[1]]
+    by_pixel = np.kron(fractions, np.ones((BLOCK, BLOCK)))[: shape[0], : shape[1]]
     with_data = np.where(mask & np.uint16(Mask.NODATA), 0, convolved)
     expected, is_lost = twin.difference_variance(flux, plain, with_data, taps.astype(float), 0.7, by_pixel, 0.05)
     np.testing.assert_allclose(variance, scale**2 * expected, rtol=1e-4)

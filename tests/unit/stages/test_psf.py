@@ -50,7 +50,7 @@ def test_a_steep_wing_keeps_its_level() -> None:
         ring = (radius >= inner) & (radius < outer)
         # the sky is taken at the stamp's rim, where a Moffat star has some light left
         expected = core * (truth[ring].mean() - truth[radius > psf.size // 2 - 1].mean())
-        assert middle[ring].mean() == pytest.approx(expected, rel=0.04)
+        assert middle[ring].mean() == pytest.approx(expected, rel=0.055)
 
 
 def test_positions_and_fluxes_have_unit_pulls(field: Starfield, fit: PsfFit) -> None:

@@ -104,6 +104,25 @@ def test_unrelated_images_are_refused() -> None:
         subtract(scene.exposure, scene.template, scene.stars[:0], Workspace(), SMALL)
 
 
+def test_a_halo_hangs_together_with_its_star() -> None:
+    """What is bright beside a saturated star without touching its halo is claimed as anything else is."""
+    scene = make_scene(2.0, 1.6)
+    template, science = scene.template.frame, scene.exposure.frame
+    yy, xx = np.indices(science.shape)
+    places = {"saturated": (200.0, 210.0, 3e6), "beside": (241.0, 210.0, 1e5)}
+    for frame, sigma in ((template, 1.6), (science, 2.0)):
+        for x, y, flux in places.values():
+            frame.image[:] += (flux * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * sigma**2)) / sigma**2).astype("f4")
+    template.mask[208:213, 198:203] |= np.uint16(Mask.SAT)
+    science.mask[208:213, 198:203] |= np.uint16(Mask.SAT)
+    frame = subtract(scene.exposure, scene.template, scene.stars, Workspace(), SMALL).frame
+    assert frame.mask[210, 195] & Mask.SAT
+    assert frame.mask[202, 200] & Mask.SAT_TEMPLATE == 0
+    near = (slice(205, 216), slice(236, 247))
+    assert 0.2 * template.image[210, 241] > 3 * np.sqrt(frame.variance[300, 300])
+    assert not (frame.mask[near] & Mask.SAT).any()
+
+
 def test_masks_of_the_template_spread_by_the_kernel_only() -> None:
     scene = make_scene(2.0, 1.6)
     scene.template.frame.mask[100:104, 200:204] = Mask.SAT_TEMPLATE
