@@ -75,7 +75,7 @@ def _rare_kernels() -> None:
     plane = PsfOnFrame.of(frame, PsfModel(coefficients=psf.astype(np.float32)[None], shape=shape, order=0))
     source = empty_catalog(DIA_SOURCE, 1)
     source["x"], source["y"], source["psfFlux"], source["isNegative"] = 100.0, 100.0, 1000.0, False
-    fit_dipoles(source, plane, np.ones(1, np.bool_), np.eye(2)[None] * 0.2, DipoleConfig())
+    fit_dipoles(source, plane, np.ones(1, np.bool_), np.eye(2)[None] * 0.2, Workspace(), DipoleConfig())
     image[:, 300:305] += 20.0
     mask_streaks(frame, Workspace())
 

@@ -22,7 +22,8 @@ BLOCK: Final = 8
 _PIECE: Final = 512
 """Pixels of a row looked at together."""
 _SAT_TEMPLATE: Final = int(Mask.SAT_TEMPLATE)
-_DETECTED: Final = int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
+_SPREAD: Final = 0xFFFF & ~int(Mask.DETECTED | Mask.DETECTED_NEGATIVE)
+"""Bits that a convolution spreads: all but the footprints."""
 _NOT_SKY: Final = 0xFFFF & ~int(Mask.HIGH_VARIANCE | Mask.INJECTED | Mask.INJECTED_TEMPLATE | Mask.SUSPECT)
 """Pixels with any of these bits measure neither background nor noise."""
 
@@ -137,21 +138,25 @@ def combine_masks(plain: MaskArray, convolved: MaskArray, radius: int, out: Mask
     ny, nx = out.shape
     for y in range(ny):
         for x in range(nx):
-            out[y, x] = (plain[y, x] | convolved[y, x]) & ~_DETECTED
+            out[y, x] = (plain[y, x] | convolved[y, x]) & _SPREAD
     for y in range(ny):
-        for x in range(nx):
-            bits = convolved[y, x] & ~_DETECTED
-            if bits == 0:
+        for x0 in range(0, nx, _PIECE):
+            x1 = min(x0 + _PIECE, nx)
+            if not _has_bits(convolved[y, x0:x1], _SPREAD):
                 continue
-            if 0 < y < ny - 1 and 0 < x < nx - 1:
-                vertical = (convolved[y - 1, x] & convolved[y + 1, x]) & bits
-                horizontal = (convolved[y, x - 1] & convolved[y, x + 1]) & bits
-                if vertical & horizontal == bits:
+            for x in range(x0, x1):
+                bits = convolved[y, x] & _SPREAD
+                if bits == 0:
                     continue
-            for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
-                for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
-                    if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
-                        out[j, i] |= bits
+                if 0 < y < ny - 1 and 0 < x < nx - 1:
+                    vertical = (convolved[y - 1, x] & convolved[y + 1, x]) & bits
+                    horizontal = (convolved[y, x - 1] & convolved[y, x + 1]) & bits
+                    if vertical & horizontal == bits:
+                        continue
+                for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
+                    for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
+                        if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
+                            out[j, i] |= bits
 
 
 @kernel

@@ -24,35 +24,41 @@ def two_lobe_sums(
     """
     ny, nx = image.shape
     k = positive.shape[2]
-    row = np.empty(6)
+    # usable pixels of one window in lines, so that the sums run on vectors: the six derivatives, and the six weighted
+    design, weighted, residual = np.empty((6, k * k)), np.empty((6, k * k)), np.empty(k * k)
     for i in range(y0.size):
-        normal[i, :, :] = 0.0
-        right[i, :] = 0.0
-        chi2[i], count[i] = 0.0, 0
+        f0, f1 = flux[i, 0], flux[i, 1]
+        n = 0
+        chi2[i] = 0.0
         for y in range(max(0, -y0[i]), min(k, ny - y0[i])):
             for x in range(max(0, -x0[i]), min(k, nx - x0[i])):
                 v = variance[y0[i] + y, x0[i] + x]
                 if v <= 0.0 or (mask[y0[i] + y, x0[i] + x] & bad) != 0:
                     continue
-                row[0] = positive[i, 0, y, x]
-                row[1] = flux[i, 0] * positive[i, 1, y, x]
-                row[2] = flux[i, 0] * positive[i, 2, y, x]
-                row[3] = -negative[i, 0, y, x]
-                row[4] = -flux[i, 1] * negative[i, 1, y, x]
-                row[5] = -flux[i, 1] * negative[i, 2, y, x]
-                model = flux[i, 0] * positive[i, 0, y, x] - flux[i, 1] * negative[i, 0, y, x]
-                residual = image[y0[i] + y, x0[i] + x] - model
+                design[0, n] = positive[i, 0, y, x]
+                design[1, n] = f0 * positive[i, 1, y, x]
+                design[2, n] = f0 * positive[i, 2, y, x]
+                design[3, n] = -negative[i, 0, y, x]
+                design[4, n] = -f1 * negative[i, 1, y, x]
+                design[5, n] = -f1 * negative[i, 2, y, x]
+                residual[n] = image[y0[i] + y, x0[i] + x] - f0 * design[0, n] - f1 * design[3, n]
                 w = 1.0 / v
-                chi2[i] += residual * residual * w
-                count[i] += 1
                 for a in range(6):
-                    q = row[a] * w
-                    right[i, a] += q * residual
-                    for b in range(a + 1):
-                        normal[i, a, b] += q * row[b]
+                    weighted[a, n] = design[a, n] * w
+                chi2[i] += residual[n] * residual[n] * w
+                n += 1
+        count[i] = n
         for a in range(6):
-            for b in range(a):
-                normal[i, b, a] = normal[i, a, b]
+            line, total = weighted[a], 0.0
+            for p in range(n):
+                total += line[p] * residual[p]
+            right[i, a] = total
+            for b in range(a + 1):
+                other, total = design[b], 0.0
+                for p in range(n):
+                    total += line[p] * other[p]
+                normal[i, a, b] = total
+                normal[i, b, a] = total
 
 
 @fast_kernel

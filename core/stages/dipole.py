@@ -10,6 +10,7 @@ from core.contracts.catalogs import Catalog
 from core.kernels.dipole import opposite_lobe, two_lobe_sums
 from core.kernels.psf_flux import psf_planes
 from core.stages.point_source import UNUSABLE, PsfOnFrame
+from core.workspace import Workspace, bands
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -52,7 +53,12 @@ class _Lobes:
 
 
 def fit_dipoles(
-    sources: Catalog, plane: PsfOnFrame, has_both_signs: NDArray[np.bool_], jacobians: Float64, config: DipoleConfig
+    sources: Catalog,
+    plane: PsfOnFrame,
+    has_both_signs: NDArray[np.bool_],
+    jacobians: Float64,
+    workspace: Workspace,
+    config: DipoleConfig,
 ) -> None:
     """Fill the dipole columns: values where a fit was tried, ``dipoleFitAttempted`` and ``isDipole`` everywhere.
 
@@ -75,7 +81,7 @@ def fit_dipoles(
     if tried.size == 0:
         return
     lobes = _start(sources[tried], sign[tried], lobe_y[tried], lobe_x[tried], plane)
-    chi2, count, covariance, is_fitted = _solve(lobes, plane, config.steps)
+    chi2, count, covariance, is_fitted = _solve(lobes, plane, workspace, config.steps)
     _fill(sources, tried[is_fitted], lobes.values[is_fitted], covariance[is_fitted], jacobians[tried[is_fitted]])
     sources["dipoleFitAttempted"][tried] = True
     good = tried[is_fitted]
@@ -84,7 +90,7 @@ def fit_dipoles(
     share = fluxes.max(axis=1) / np.maximum(fluxes.sum(axis=1), np.finfo(np.float64).tiny)
     lobe_errors = np.sqrt(np.maximum(covariance[:, [0, 3], [0, 3]], 0))
     is_significant = (lobes.values[:, [0, 3]] > 3 * lobe_errors).all(axis=1) | (lobe_snr[tried] >= 5)
-    gain = _point_chi2(sources[tried], lobes, plane) - chi2
+    gain = _point_chi2(sources[tried], lobes, plane, workspace) - chi2
     sources["isDipole"][tried] = (
         is_fitted & is_significant & (share <= config.max_flux_share) & (gain >= config.min_chi2_gain)
     )
@@ -114,7 +120,9 @@ def _planes(lobes: _Lobes, plane: PsfOnFrame, terms: Float64, first: int) -> NDA
     return out
 
 
-def _solve(lobes: _Lobes, plane: PsfOnFrame, steps: int) -> tuple[Float64, Int64, Float64, NDArray[np.bool_]]:
+def _solve(
+    lobes: _Lobes, plane: PsfOnFrame, workspace: Workspace, steps: int
+) -> tuple[Float64, Int64, Float64, NDArray[np.bool_]]:
     """Damped Gauss-Newton (Levenberg-Marquardt) on all windows at once; returns chi2, pixels, covariance, success.
 
     Windows leave the loop as they converge; ``lobes.values`` ends at the best found.
@@ -124,7 +132,7 @@ def _solve(lobes: _Lobes, plane: PsfOnFrame, steps: int) -> tuple[Float64, Int64
     best_normal, best_right, best_count = np.zeros((n, 6, 6)), np.zeros((n, 6)), np.zeros(n, np.int64)
     active = np.arange(n)
     for _ in range(steps):
-        normal, right, chi2, count = _sums(lobes.take(active), plane)
+        normal, right, chi2, count = _sums(lobes.take(active), plane, workspace)
         better = chi2 < best_chi2[active]
         rows = active[better]
         best[rows], best_chi2[rows], best_count[rows] = lobes.values[rows], chi2[better], count[better]
@@ -144,16 +152,22 @@ def _solve(lobes: _Lobes, plane: PsfOnFrame, steps: int) -> tuple[Float64, Int64
     return best_chi2, best_count, covariance, is_fitted
 
 
-def _sums(lobes: _Lobes, plane: PsfOnFrame) -> tuple[Float64, Float64, Float64, Int64]:
+def _sums(lobes: _Lobes, plane: PsfOnFrame, workspace: Workspace) -> tuple[Float64, Float64, Float64, Int64]:
     n, frame = lobes.x0.size, plane.frame
     terms = plane.terms(*lobes.centers)
     normal, right = np.empty((n, 6, 6)), np.empty((n, 6))
     chi2, count = np.empty(n), np.empty(n, np.int64)
     flux = np.ascontiguousarray(lobes.values[:, [0, 3]])
-    two_lobe_sums(
-        frame.image, frame.variance, frame.mask, UNUSABLE, lobes.y0, lobes.x0, _planes(lobes, plane, terms, 0),
-        _planes(lobes, plane, terms, 3), flux, normal, right, chi2, count,
-    )  # fmt: skip
+
+    def add(rows: tuple[int, int]) -> None:
+        some = slice(*rows)
+        part = lobes.take(np.arange(*rows))
+        two_lobe_sums(
+            frame.image, frame.variance, frame.mask, UNUSABLE, part.y0, part.x0, _planes(part, plane, terms[some], 0),
+            _planes(part, plane, terms[some], 3), flux[some], normal[some], right[some], chi2[some], count[some],
+        )  # fmt: skip
+
+    workspace.share(add, bands(n, workspace.n_threads))
     return normal, right, chi2, count
 
 
@@ -166,14 +180,14 @@ def _damped_step(normal: Float64, right: Float64, damping: Float64) -> Float64:
     return np.asarray(np.nan_to_num(step), np.float64)
 
 
-def _point_chi2(rows: Catalog, lobes: _Lobes, plane: PsfOnFrame) -> Float64:
+def _point_chi2(rows: Catalog, lobes: _Lobes, plane: PsfOnFrame, workspace: Workspace) -> Float64:
     """Chi-square of the single point on the windows of the dipoles."""
     flux = rows["psfFlux"].astype(np.float64)
     point = _Lobes(
         values=np.stack([flux, rows["x"], rows["y"], 0 * flux, rows["x"], rows["y"]], axis=1),
         y0=lobes.y0, x0=lobes.x0, half=lobes.half,
     )  # fmt: skip
-    return _sums(point, plane)[2]
+    return _sums(point, plane, workspace)[2]
 
 
 def _fill(sources: Catalog, rows: Int64, values: Float64, covariance: Float64, jacobians: Float64) -> None:

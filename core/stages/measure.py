@@ -115,7 +115,6 @@ def measure(
     Positions and ``psfFlux`` come from a fit with the difference's PSF, ``scienceFlux`` and ``templateFlux`` are forced
     at that position with each image's own PSF. Footprints are read from the DETECTED bits of the difference's mask.
     """
-    del workspace  # no full frame is needed
     plane = PsfOnFrame.of(difference.frame, difference.psf)
     sign = np.where(detections.snr < 0, -1.0, 1.0)
     fits = plane.fitted(detections.x.astype(np.float64), detections.y.astype(np.float64), config.max_shift_pix)
@@ -136,7 +135,7 @@ def measure(
     _fill_pixel_flags(sources, quality)
     sources["bboxSize"] = _box_sides(detections, x, y)
     if config.is_dipole_fitted:
-        fit_dipoles(sources, plane, quality["hasBothSigns"], jacobians, config.dipole)
+        fit_dipoles(sources, plane, quality["hasBothSigns"], jacobians, workspace, config.dipole)
     if config.is_trail_fitted:
         is_clean = (quality["footprintMask"] & TRAIL_BITS) == 0
         fit_trails(sources, plane, shapes, is_clean, jacobians, exposure.wcs, config.trail)
