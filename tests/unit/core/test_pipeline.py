@@ -1,18 +1,22 @@
 """The pipeline's order, clock and halves, on the made-up visit of the warm-up; new stars are its truth."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from core.camera import load_camera
 from core.config import PipelineConfig
+from core.contracts.catalogs import TABLES
 from core.contracts.results import DetectorResult
 from core.errors import Outcome, RejectedInputError
 from core.pipeline import FirstHalf, Pipeline
 from core.stopwatch import Clock
 from core.warm_up import NJY_PER_ELECTRON, made_up_visit, warm_up
+from tests.support.columns import is_null
 
 STAGES = [
     "isr", "background", "seeing", "cosmic_rays", "detect_sources", "psf", "astrometry", "photometry", "template",
@@ -45,6 +49,21 @@ def test_every_new_star_away_from_the_edge_becomes_a_dia_source(pipeline: Pipeli
     assert distance.min(axis=1).max() < 0.3
     measured = found["psfFlux"][distance.argmin(axis=1)]
     np.testing.assert_allclose(measured, flux * NJY_PER_ELECTRON, rtol=0.05)
+
+
+def test_columns_are_null_only_where_the_documents_say_so(result: DetectorResult) -> None:
+    text = (Path(__file__).parents[3] / "docs/alerts.md").read_text(encoding="utf-8")
+    section = text.split("## Columns of diaSource that can be null")[1].split("\n## ")[0]
+    excused = set(re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in section.splitlines() if "|" in line)))
+    names = [column.name for column in TABLES["diaSource"]]
+    assert excused < set(names)
+    assert len(names) == 102
+    assert f"{len(names) - len(excused)} of the 102 are filled" in section
+    sources = result.dia_sources
+    assert sources.size > 5
+    for column in TABLES["diaSource"]:
+        if column.name not in excused:
+            assert not is_null(column, sources[column.name]).any(), column.name
 
 
 def test_each_stage_is_timed_once_in_its_order(result: DetectorResult) -> None:

@@ -13,6 +13,7 @@ from core.kernels import psf_flux
 from core.stages.measure import CUTOUT_SIDE_PIX, MeasureConfig, Measurement, ProcessingStamp, measure
 from core.stages.point_source import UNUSABLE, PsfOnFrame
 from core.workspace import Workspace
+from tests.support.columns import is_null
 from tests.support.reference.measurement import forced_flux
 from tests.support.sky_scene import VISIT, Scene, detections_at, mark_detected, psf_image
 
@@ -148,18 +149,7 @@ def test_most_columns_of_a_point_source_are_measured() -> None:
     for xi, yi in zip(x, y, strict=True):
         scene.add_point(xi, yi, scene.flux_of_snr(7))
     sources = run(scene, list(x), list(y), [7.0] * x.size).sources
-    filled = 0
-    for column in TABLES["diaSource"]:
-        values = sources[column.name]
-        if column.avro_type == "string":
-            is_null = values == ""
-        elif column.avro_type == "boolean":
-            is_null = values == -1
-        elif column.avro_type in ("float", "double"):
-            is_null = np.isnan(values)
-        else:
-            is_null = values == np.iinfo(values.dtype).min
-        filled += (~is_null).mean() >= 0.95
+    filled = sum((~is_null(column, sources[column.name])).mean() >= 0.95 for column in TABLES["diaSource"])
     assert filled >= 74
 
 
