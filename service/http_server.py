@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from core.errors import RejectedInputError, Sub60Error, TransientError
+from service.http_guard import Guard, RateLimit
 
 
 class NotFoundError(RejectedInputError):
@@ -18,9 +19,10 @@ class NotFoundError(RejectedInputError):
     code = "not_found"
 
 
-def make_app(routers: Sequence[APIRouter]) -> FastAPI:
-    """The application; one handler answers every error of ours."""
+def make_app(routers: Sequence[APIRouter], limit: RateLimit | None = None) -> FastAPI:
+    """The application behind its guard; one handler answers every error of ours."""
     app = FastAPI(title="sub60", docs_url=None, redoc_url=None)
+    app.add_middleware(Guard, limit=limit)
     for router in routers:
         app.include_router(router)
 
@@ -47,12 +49,13 @@ class HttpServer:
     Parameters
     ----------
     port : 0 takes any free one; :attr:`port` tells which.
+    limit : of requests a client; None: no limit.
     """
 
-    def __init__(self, host: str, port: int, routers: Sequence[APIRouter]) -> None:
+    def __init__(self, host: str, port: int, routers: Sequence[APIRouter], limit: RateLimit | None = None) -> None:
         self._socket = socket.create_server((host, port))
         self.host, self.port = host, int(self._socket.getsockname()[1])
-        config = uvicorn.Config(make_app(routers), log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(make_app(routers, limit), log_config=None, access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 

@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     slot: int = Field(default=0, ge=0, description="Number of this worker; fixes its transactional identity.")
     http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
     http_port: int = Field(default=8060, ge=0, le=65535, description="Port of the HTTP server; --role all counts up.")
+    http_rate_per_s: float = Field(default=50.0, ge=0, description="Requests a second and client; 0: no limit.")
+    detectors_off: str = Field(
+        default="", pattern=r"^(\d+(,\d+)*)?$", description="Detectors that are not processed: 12,94."
+    )
     log_memory_mb: int = Field(default=4096, ge=64, description="Memory of the embedded log [MB].")
     cache_memory_mb: int = Field(default=3072, ge=64, description="Memory of the embedded cache [MB].")
     alerts_keep_mb: int = Field(default=1024, ge=1, description="Alerts kept on Redis beyond what is archived [MB].")
@@ -71,6 +75,11 @@ class Settings(BaseSettings):
     compiled_cache: str = Field(default="", description="Folder for compiled kernels; empty: one that can be written.")
     measure_reference: bool = Field(default=False, description="Time SEP's background on each detector, after it.")
     drain_s: float = Field(default=20.0, ge=0, description="Time for work under way at SIGTERM [s].")
+
+
+def switched_off(settings: Settings) -> frozenset[int]:
+    """Detectors that ``SUB60_DETECTORS_OFF`` names."""
+    return frozenset(int(name) for name in settings.detectors_off.split(",") if name)
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -14,3 +14,9 @@ STATUS: Final = "status"
 
 INPUTS: Final = (NEXT_VISIT, READOUT)
 ALL: Final = (*INPUTS, WORK, ALERTS, MANIFESTS, RESULTS, COMMITTED, DEAD_LETTERS, STATUS)
+
+
+def partition_counts(log_url: str, partitions: int) -> dict[str, int]:
+    """Partitions of every topic. On Redis the alerts are one stream; a real broker spreads them."""
+    wide = (WORK, ALERTS) if log_url.startswith("kafka:") else (WORK,)
+    return {topic: partitions if topic in wide else 1 for topic in ALL}

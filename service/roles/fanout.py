@@ -40,6 +40,7 @@ class FanOut:
     ----------
     partitions : of the work topic; a detector always goes to partition ``detector mod partitions``.
     root : folder in which the objects of notifications lie, with their JSON sidecars.
+    switched_off : detectors for which nothing is prepared; their readouts are work, which the worker answers at once.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class FanOut:
         clock: Clock,
         metrics: Metrics,
         sleep: Callable[[float], None] = time.sleep,
+        switched_off: frozenset[int] = frozenset(),
     ) -> None:
         self._camera = camera
+        self._switched_off = switched_off
         self._partitions = partitions
         self._root = root
         self._clock = clock
@@ -83,7 +86,8 @@ class FanOut:
             # Nothing can be loaded ahead for such a pointing; its readouts are processed all the same.
             log.info("next_visit_without_sky", group=event.group, filters=event.filters)
             return []
-        detectors = sorted(self._camera.detectors if event.detectors is None else set(event.detectors))
+        wanted = set(self._camera.detectors if event.detectors is None else event.detectors)
+        detectors = sorted(wanted - self._switched_off)
         log.info("next_visit", group=event.group, band=event.band, n_detectors=len(detectors))
         return [self._work(detector, self._prepare(event, detector)) for detector in detectors]
 

@@ -6,7 +6,7 @@ from service import topics
 from service.log import Log
 from service.roles.fanout import FanOut
 from service.roles.runner import Process, make_process, open_topics, run_loops, start_http
-from service.settings import Settings
+from service.settings import Settings, switched_off
 from service.storage.datastore import Datastore
 
 POLL_S: Final = 0.5
@@ -46,4 +46,5 @@ def run(settings: Settings) -> int:
 def _make_fan_out(process: Process) -> FanOut:
     settings = process.settings
     camera = Datastore(settings.dataset).camera
-    return FanOut(camera, settings.partitions, settings.dataset, process.clock, process.metrics)
+    off = switched_off(settings)
+    return FanOut(camera, settings.partitions, settings.dataset, process.clock, process.metrics, switched_off=off)

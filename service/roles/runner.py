@@ -15,6 +15,7 @@ from service.app import stop_on_signal
 from service.clock import Clock, SystemClock
 from service.handlers.health import health_routes
 from service.health import Health
+from service.http_guard import RateLimit
 from service.http_server import HttpServer
 from service.log import Log, LogUnavailable, open_log
 from service.metrics import Metrics
@@ -56,7 +57,11 @@ def make_process(role: str, settings: Settings) -> Process:
 def start_http(process: Process, *routers: APIRouter) -> HttpServer:
     """The process's HTTP server, with the routes every role has."""
     routes = health_routes(process.health, process.registry, process.role)
-    server = HttpServer(process.settings.http_host, process.settings.http_port, (routes, *routers))
+    settings = process.settings
+    limit = None
+    if settings.http_rate_per_s:
+        limit = RateLimit(settings.http_rate_per_s, 4 * settings.http_rate_per_s, process.clock.monotonic_s)
+    server = HttpServer(settings.http_host, settings.http_port, (routes, *routers), limit)
     server.start()
     return server
 
@@ -64,9 +69,7 @@ def start_http(process: Process, *routers: APIRouter) -> HttpServer:
 def open_topics(process: Process) -> Log:
     """The log with all topics made; waits for a server that is not there yet."""
     settings = process.settings
-    # On Redis the alerts are one stream; a real broker spreads them.
-    wide = (topics.WORK, topics.ALERTS) if settings.log_url.startswith("kafka:") else (topics.WORK,)
-    counts = {topic: settings.partitions if topic in wide else 1 for topic in topics.ALL}
+    counts = topics.partition_counts(settings.log_url, settings.partitions)
     while True:
         process.health.turn()
         try:

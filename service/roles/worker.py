@@ -22,7 +22,7 @@ from service.roles.commit_records import Attempt, Finished, make_manifest, make_
 from service.roles.hints import Hints
 from service.roles.reports import Reporter
 from service.roles.work_queue import Work, WorkQueue
-from service.settings import Settings
+from service.settings import Settings, switched_off
 
 BUSY_POLL_S: Final = 0.005
 IDLE_POLL_S: Final = 0.1
@@ -60,6 +60,7 @@ class Worker:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._settings, self._clock, self._metrics = parts.settings, parts.clock, parts.metrics
+        self._switched_off = switched_off(parts.settings)
         self._log, self._child = parts.log, parts.child
         self._queue = WorkQueue()
         self._hints = Hints(parts.settings.prepare_expire_s, parts.metrics)
@@ -182,6 +183,9 @@ class Worker:
             return Finished(attempt=attempt, outcome=Outcome.EXPIRED, code="expired", message="older than the limit")
         if self._is_duplicate(attempt.work):
             return Finished(attempt=attempt, outcome=Outcome.DUPLICATE)
+        if readout.detector in self._switched_off:
+            message = "switched off by SUB60_DETECTORS_OFF"
+            return Finished(attempt=attempt, outcome=Outcome.UNSUPPORTED, code="detector_off", message=message)
         if readout.n_snaps > 1:
             message = f"{readout.n_snaps} snaps; one is supported"
             return Finished(attempt=attempt, outcome=Outcome.UNSUPPORTED, code="unsupported_snaps", message=message)

@@ -45,6 +45,14 @@ def test_only_the_detectors_asked_for(fan_out: FanOut) -> None:
     assert [unpack(Prepare, record.value).detector for record in records] == [4, 94]
 
 
+def test_nothing_is_prepared_for_detectors_that_are_off_and_their_readouts_are_work(tmp_path: Path) -> None:
+    metrics, off = Metrics(CollectorRegistry()), frozenset({4, 94})
+    fan_out = FanOut(load_camera("lsstcam"), 4, tmp_path, FakeClock(), metrics, switched_off=off)
+    records = fan_out.records(message("next-visit", next_visit_event()))
+    assert {unpack(Prepare, record.value).detector for record in records} == set(range(189)) - off
+    assert len(fan_out.records(message("readout", readout_event(detector=94)))) == 1
+
+
 @pytest.mark.parametrize(
     "changes", [{"coordinateSystem": 3}, {"rotationSystem": 4}, {"filters": ""}, {"canceled": True}]
 )

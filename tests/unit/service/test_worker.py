@@ -126,10 +126,14 @@ def test_a_duplicate_too_old_for_the_checkpoint_is_known_by_its_mark() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "outcome"),
-    [({"n_snaps": 2}, Outcome.UNSUPPORTED), ({"readout_end_tai_s": T0 - 50_000.0}, Outcome.EXPIRED)],
+    [
+        ({"n_snaps": 2}, Outcome.UNSUPPORTED),
+        ({"readout_end_tai_s": T0 - 50_000.0}, Outcome.EXPIRED),
+        ({"detector": 94}, Outcome.UNSUPPORTED),
+    ],
 )
 def test_outcomes_that_need_no_pixels(changes: dict[str, Any], outcome: Outcome) -> None:
-    bench = Bench()
+    bench = Bench(detectors_off="5,94")
     bench.log.put(readout(**changes))
     bench.turn(3)
     assert [m.outcome for m in bench.manifests()] == [outcome]
