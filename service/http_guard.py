@@ -26,7 +26,7 @@ MAX_CLIENTS: Final = 4096
 
 
 class RateLimit:
-    """A bucket of tokens a client: ``burst`` at once, ``per_s`` in the long run.
+    """A bucket of tokens a client: ``burst`` at once and at least one, ``per_s`` in the long run.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class RateLimit:
     """
 
     def __init__(self, per_s: float, burst: float, monotonic_s: Callable[[], float]) -> None:
-        self._per_s, self._burst, self._now = per_s, burst, monotonic_s
+        self._per_s, self._burst, self._now = per_s, max(burst, 1.0), monotonic_s
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, client: str) -> float:

@@ -130,33 +130,14 @@ def combine_variance(
 def combine_masks(plain: MaskArray, convolved: MaskArray, radius: int, out: MaskArray) -> None:
     """``out = plain | convolved``, the bits of ``convolved`` spread by a disk of ``radius`` pixels.
 
-    Where the template is saturated the difference is: it has SAT too.
-
-    Only pixels at the border of a marked region are spread (the inside adds nothing), so a frame half without data
-    costs little more than a clean one. Footprints of the science image's own detections are dropped.
+    Where the template is saturated the difference is: it has SAT too. Footprints of the science image's own detections
+    are dropped.
     """
     ny, nx = out.shape
     for y in range(ny):
         for x in range(nx):
             out[y, x] = (plain[y, x] | convolved[y, x]) & _SPREAD
-    for y in range(ny):
-        for x0 in range(0, nx, _PIECE):
-            x1 = min(x0 + _PIECE, nx)
-            if not _has_bits(convolved[y, x0:x1], _SPREAD):
-                continue
-            for x in range(x0, x1):
-                bits = convolved[y, x] & _SPREAD
-                if bits == 0:
-                    continue
-                if 0 < y < ny - 1 and 0 < x < nx - 1:
-                    vertical = (convolved[y - 1, x] & convolved[y + 1, x]) & bits
-                    horizontal = (convolved[y, x - 1] & convolved[y, x + 1]) & bits
-                    if vertical & horizontal == bits:
-                        continue
-                for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
-                    for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
-                        if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
-                            out[j, i] |= bits
+    _spread_bits(convolved, _SPREAD, radius, out, 0)
 
 
 @kernel
@@ -190,27 +171,44 @@ def _has_bits(row: MaskArray, bits: int) -> bool:
 
 
 @kernel
-def grow_saturated(mask: MaskArray, radius: int) -> None:
-    """Set SAT within a disk of ``radius`` of every pixel with SAT, in place; the mask's highest bit is scratch.
+def _spread_bits(mask: MaskArray, wanted: int, radius: int, out: MaskArray, mark: int) -> None:
+    """Set in ``out`` the ``wanted`` bits of every pixel, or ``mark`` for them, within a disk of ``radius`` of it.
 
-    Pieces of a row without a marked pixel are passed over: nothing is to be done there.
+    Only pixels at the border of a marked region are spread (the inside adds nothing), and pieces of a row without a
+    marked pixel are passed over: a frame half without data costs little more than a clean one. With a ``mark`` that is
+    not wanted ``out`` may be the mask itself; 0 stands for the pixel's own bits.
     """
     ny, nx = mask.shape
     for y in range(ny):
         for x0 in range(0, nx, _PIECE):
             x1 = min(x0 + _PIECE, nx)
-            if not _has_bits(mask[y, x0:x1], _SAT):
+            if not _has_bits(mask[y, x0:x1], wanted):
                 continue
             for x in range(x0, x1):
-                if mask[y, x] & _SAT == 0:
+                bits = mask[y, x] & wanted
+                if bits == 0:
                     continue
-                is_inside = 0 < y < ny - 1 and 0 < x < nx - 1
-                if is_inside and mask[y - 1, x] & mask[y + 1, x] & mask[y, x - 1] & mask[y, x + 1] & _SAT:
-                    continue
-                for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
-                    for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
-                        if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
-                            mask[j, i] |= _SCRATCH
+                if 0 < y < ny - 1 and 0 < x < nx - 1:
+                    vertical, horizontal = mask[y - 1, x] & mask[y + 1, x], mask[y, x - 1] & mask[y, x + 1]
+                    if vertical & horizontal & bits == bits:
+                        continue
+                _or_disk(out, y, x, radius, mark if mark else bits)
+
+
+@kernel
+def _or_disk(out: MaskArray, y: int, x: int, radius: int, bits: int) -> None:
+    ny, nx = out.shape
+    for j in range(max(y - radius, 0), min(y + radius, ny - 1) + 1):
+        for i in range(max(x - radius, 0), min(x + radius, nx - 1) + 1):
+            if (j - y) ** 2 + (i - x) ** 2 <= radius * radius:
+                out[j, i] |= bits
+
+
+@kernel
+def grow_saturated(mask: MaskArray, radius: int) -> None:
+    """Set SAT within a disk of ``radius`` of every pixel with SAT, in place; the mask's highest bit is scratch."""
+    _spread_bits(mask, _SAT, radius, mask, int(_SCRATCH))
+    ny, nx = mask.shape
     for y in range(ny):
         for x0 in range(0, nx, _PIECE):
             x1 = min(x0 + _PIECE, nx)

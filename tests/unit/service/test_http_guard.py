@@ -52,6 +52,14 @@ def test_a_client_above_its_limit_waits_and_others_do_not() -> None:
     assert [ask(limit, "/visits").status_code for _ in range(2)] == [200, 429]
 
 
+def test_a_rate_of_less_than_one_request_in_a_burst_still_lets_one_through() -> None:
+    clock = FakeClock()
+    limit = RateLimit(0.1, 0.4, clock.monotonic_s)
+    assert [ask(limit, "/visits").status_code for _ in range(2)] == [200, 429]
+    clock.now += 11
+    assert ask(limit, "/visits").status_code == 200
+
+
 def test_probes_are_never_turned_away() -> None:
     limit = RateLimit(1.0, 1.0, FakeClock().monotonic_s)
     assert [ask(limit, "/healthz").status_code for _ in range(5)] == [200] * 5
