@@ -22,6 +22,7 @@ import structlog
 from core.errors import Outcome, RejectedInputError, Sub60Error, TransientError, UnusableDataError
 from service.answers import Answer, Compute, Job, encode_answer
 from service.app import configure_logging
+from service.failpoints import Failpoint, arm, reach
 from service.ipc import Channel, ChannelClosedError, Message
 from service.records import Prepare, Readout, unpack
 from service.settings import Settings, read_settings
@@ -40,6 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = read_settings()
     configure_logging(settings.log_level)
+    arm(settings.failpoints)
     limit = settings.child_memory_mb << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     channel = Channel(socket.socket(fileno=descriptor))
@@ -94,6 +96,7 @@ class ComputeLoop:
             self._serve(job)
 
     def _serve(self, job: Job) -> None:
+        reach(Failpoint.CHILD_RECEIVED)
         wall, cpu = time.perf_counter(), time.thread_time()
         is_dead_letter = False
         try:
@@ -110,6 +113,7 @@ class ComputeLoop:
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
         message, blobs = encode_answer(job.generation, answer, wall, cpu, is_dead_letter=is_dead_letter)
         self._channel.send(message, blobs)
+        reach(Failpoint.CHILD_ANSWERED)
         if self._settings.measure_reference:
             cpu_wall = self._compute.measure_reference()
             self._channel.send({"op": "reference", "generation": job.generation, "cpu_wall_s": cpu_wall})
@@ -125,8 +129,10 @@ class ComputeLoop:
     def _load(self) -> None:
         while True:
             work = unpack(Prepare, self._hints.get()["prepare"])
+            reach(Failpoint.CHILD_PREPARING)
             try:
                 self._compute.prepare(work)
+                reach(Failpoint.CHILD_PREPARED)
             except Sub60Error as error:  # a hint: the readout will load what is missing
                 log.warning("prepare_failed", group=work.group, detector=work.detector, code=error.code)
             except Exception:

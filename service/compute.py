@@ -26,6 +26,7 @@ from service.answers import Answer, Job
 from service.bundle_keys import prepare_key, readout_key
 from service.bundle_loader import BundleLoader
 from service.bundles import BundleShelf
+from service.failpoints import Failpoint, reach
 from service.pipeline_config import pipeline_config
 from service.records import Prepare, Readout, Result
 from service.settings import Settings
@@ -97,8 +98,10 @@ class DetectorCompute:
         tail = self._calls.submit(self._loader.read_tail, key)
         with watch.stage("read"):
             raw = self._read_raw(readout, job.deadline_monotonic_s)
+        reach(Failpoint.CHILD_READ)
         with watch.stage("bundle"):
             bundle = self._shelf.take(key)
+        reach(Failpoint.CHILD_BUNDLE)
         self._image = None
         first = self.pipeline.measure(
             raw,
@@ -109,10 +112,15 @@ class DetectorCompute:
             stopwatch=watch,
         )
         self._image = first.exposure.frame.image
+        reach(Failpoint.CHILD_MEASURED)
         with watch.stage("claim"):
             claimed = self._claim(readout, first, skipped)
+        reach(Failpoint.CHILD_CLAIMED)
         result = self.pipeline.finish(first, claimed)
-        return self._answer(job, first, result, bundle, watch, skipped)
+        reach(Failpoint.CHILD_FINISHED)
+        answer = self._answer(job, first, result, bundle, watch, skipped)
+        reach(Failpoint.CHILD_PACKAGED)
+        return answer
 
     def _read_raw(self, readout: Readout, deadline_monotonic_s: float) -> RawExposure:
         """The raw; one that is announced but not there yet is waited for a moment."""

@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from service.app import configure_logging
+from service.failpoints import arm
 from service.settings import read_settings, use_compiled_cache
 
 MODULES: Final = {
@@ -32,6 +33,7 @@ def command(role: str) -> None:
     """Run the service until SIGTERM or Ctrl-C; work under way is finished first."""
     settings = read_settings()
     configure_logging(settings.log_level)
+    arm(settings.failpoints)
     if settings.pipeline and role in COMPUTING:
         use_compiled_cache(settings)  # before the first kernel is imported
         from service.pipeline_config import pipeline_config

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, Record
 from service.log.kafka_wire import (
     READ_AHEAD,
@@ -139,9 +140,12 @@ class KafkaWorkerLog:
         offset = pack_offset(self._topic, partition, checkpoint)
         try:
             self._producer.begin_transaction()
+            reach(Failpoint.COMMIT_OPENED)
             produce(self._producer, self._topics, records)
+            reach(Failpoint.COMMIT_APPENDED)
             membership = self._consumer.consumer_group_metadata()
             self._producer.send_offsets_to_transaction([offset], membership, self._timeout_s)
+            reach(Failpoint.COMMIT_OFFSET)
         except KafkaException as error:
             self._abort(partition, error)
         try:
@@ -150,6 +154,7 @@ class KafkaWorkerLog:
             if error_of(error).txn_requires_abort():
                 self._abort(partition, error)
             self._resolve(partition, checkpoint, error)
+        reach(Failpoint.COMMIT_DONE)
         tenure.checkpoint = checkpoint
         tenure.position = max(tenure.position, checkpoint.offset)
 

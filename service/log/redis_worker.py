@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, Record
 from service.log.redis_scripts import COMMIT, HEARTBEAT, JOIN, LEAVE, RELEASE, RETAKE
 from service.log.redis_wire import LOST_REPLY, Topics, connect, decode_entries, key, read_streams, unavailable
@@ -126,6 +127,7 @@ class RedisWorkerLog:
             self._resolve(partition, tenure, packed, error)
             reply = b"ok"
         self._raise_refusal(reply, partition)
+        reach(Failpoint.COMMIT_DONE)
         tenure.checkpoint = checkpoint
         tenure.position = max(tenure.position, checkpoint.offset)
 

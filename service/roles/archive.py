@@ -15,6 +15,7 @@ from core.contracts.bundle import History
 from core.errors import RejectedInputError, TransientError
 from service import topics
 from service.clock import Clock
+from service.failpoints import Failpoint, reach
 from service.log.contract import Log, Message, Reader
 from service.metrics import Metrics
 from service.records import Result, unpack
@@ -54,11 +55,14 @@ class ResultSink:
         """Write what has come, then store how far."""
         if not self._pending:
             self._pending.extend(self._reader.poll(POLL_S, BATCH))
+        if self._pending:
+            self._reach("polled")
         done: dict[int, int] = {}
         try:
             while self._pending:
                 message = self._pending[0]
                 self._take(message)
+                self._reach("written")
                 done[message.partition] = message.offset + 1
                 self._pending.popleft()
         except TransientError:
@@ -67,6 +71,7 @@ class ResultSink:
         finally:
             if done:
                 self._reader.commit(done)
+                self._reach("committed")
         self._metrics.sink_lag.labels(self._name).set(lag(self._reader))
 
     def has_written(self) -> bool:
@@ -77,6 +82,9 @@ class ResultSink:
         """Start again with the oldest record held."""
         self._pending.clear()
         self._reader.seek({partition: first for partition, (first, _) in self._reader.bounds().items()})
+
+    def _reach(self, step: str) -> None:
+        reach(Failpoint(f"{self._name.removeprefix('sink-')}-{step}"))
 
     def _take(self, message: Message) -> None:
         try:
@@ -155,6 +163,8 @@ class FileSink:
     def turn(self) -> None:
         """Collect; write when the file is old or large enough."""
         messages = self._reader.poll(POLL_S)
+        if messages:
+            reach(Failpoint.FILES_POLLED)
         if messages and not self._batch:
             self._close_at_s = self._clock.monotonic_s() + self._close_after_s
         self._batch += messages
@@ -178,7 +188,9 @@ class FileSink:
                 self._metrics.sink_errors.labels(FILES).inc()
                 raise TransientError("an alert file cannot be written", code="alert_file", path=str(path)) from error
         if by_partition:
+            reach(Failpoint.FILES_WRITTEN)
             self._reader.commit({partition: messages[-1].offset + 1 for partition, messages in by_partition.items()})
+            reach(Failpoint.FILES_COMMITTED)
             self._metrics.sink_records.labels(FILES).inc(len(self._batch))
         self._batch, self._batch_bytes = [], 0
 

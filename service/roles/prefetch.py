@@ -10,6 +10,7 @@ from core.errors import RejectedInputError, Sub60Error
 from service.bundle_keys import prepare_key
 from service.bundle_loader import BundleLoader
 from service.clock import Clock
+from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, Message, WorkerLog
 from service.metrics import Metrics
 from service.records import Prepare, unpack_any
@@ -58,7 +59,9 @@ class Prefetch:
             self._metrics.failures.labels(error.code).inc()
             return
         if isinstance(record, Prepare):
+            reach(Failpoint.PREFETCH_POLLED)
             self._load(record)
+            reach(Failpoint.PREFETCH_PUBLISHED)
 
     def _load(self, work: Prepare) -> None:
         if is_expired(work, self._expire_s, self._clock.tai_s()):

@@ -3,6 +3,7 @@
 from typing import Final
 
 from service import topics
+from service.failpoints import Failpoint, reach
 from service.log import Log
 from service.roles.fanout import FanOut
 from service.roles.runner import Process, make_process, open_topics, run_loops, start_http
@@ -26,8 +27,11 @@ class InputLoop:
         messages = self._reader.poll(self._poll_s)
         if not messages:
             return
+        reach(Failpoint.FANOUT_POLLED)
         self._producer.append([record for message in messages for record in self._fan_out.records(message)])
+        reach(Failpoint.FANOUT_APPENDED)
         self._reader.commit()
+        reach(Failpoint.FANOUT_COMMITTED)
 
 
 def run(settings: Settings) -> int:

@@ -13,6 +13,7 @@ from core.timescales import unix_tai_to_mjd_tai
 from service.answers import Delivery, Job, decode_answer
 from service.child import Child, FromChild
 from service.clock import Clock
+from service.failpoints import Failpoint, reach
 from service.health import Health
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, WorkerLog
 from service.metrics import Metrics
@@ -121,6 +122,8 @@ class Worker:
             return
         self._has_joined = True
         self._drop_lost()
+        if messages:
+            reach(Failpoint.WORKER_POLLED)
         for message in messages:
             if message.epoch == self._log.assignment().get(message.partition):
                 self._take(message)
@@ -200,6 +203,7 @@ class Worker:
     def _start(self, attempt: Attempt) -> None:
         readout = attempt.work.readout
         number, is_done = self._parts.attempts.start(readout.visit, readout.detector)
+        reach(Failpoint.WORKER_COUNTED)
         attempt = replace(attempt, number=number)
         if is_done:
             self._finish(Finished(attempt=attempt, outcome=Outcome.DUPLICATE))
@@ -221,6 +225,7 @@ class Worker:
                 processed_mjd_tai=unix_tai_to_mjd_tai(attempt.started_tai_s),
             )
         )
+        reach(Failpoint.WORKER_SENT)
 
     def _finish(self, finished: Finished) -> None:
         self._queue.finish(finished.attempt.work)
@@ -262,6 +267,7 @@ class Worker:
                 log.error("child_bug_reported", traceback=heard.message["traceback"])
 
     def _take_answer(self, delivery: Delivery) -> None:
+        reach(Failpoint.WORKER_ANSWERED)
         self._child_is_free()
         if self._job is None or delivery.generation != self._job.generation:
             return  # the partition was lost meanwhile
@@ -338,11 +344,15 @@ class Worker:
         is_new = finished.outcome is not Outcome.DUPLICATE
         after = before.advance(work.message, visit=readout.visit if is_new else None, detector=readout.detector)
         started = self._clock.monotonic_s()
+        reach(Failpoint.COMMIT_STARTED)
         self._log.commit(work.partition, after, records, epoch=work.message.epoch)
         commit_s = self._clock.monotonic_s() - started
+        reach(Failpoint.WORKER_COMMITTED)
         if is_new:
             self._parts.attempts.done(readout.visit, readout.detector)
+        reach(Failpoint.WORKER_MARKED)
         self._parts.reporter.committed(finished, manifest, commit_s, self._clock.tai_s())
+        reach(Failpoint.WORKER_REPORTED)
 
 
 def _is_ours(work: Work, assignment: Mapping[int, int]) -> bool:

@@ -12,6 +12,7 @@ from core.contracts.bundle import Bundle, BundlePart, Calibrations, History, Par
 from core.contracts.catalogs import EPHEMERIS, REFERENCE_STAR
 from core.errors import TransientError
 from core.workspace import Workspace
+from service.failpoints import Failpoint, reach
 from service.storage.cache import Cache
 from service.storage.codec import PackedArray, array_dtype, pack_array, unpack_array
 from service.storage.datastore import IMAGE_KINDS, Datastore
@@ -122,6 +123,7 @@ def load_packed(
     rows, history_source = _history(key, history)
     if publish and cache is not None:
         cache.put_arrays(arrays)
+        reach(Failpoint.PREFETCH_ARRAYS)
         cache.put_recipe(key, recipe)
     return PackedBundle(key=key, parts=parts, history=rows, history_line=_history_line(rows, history_source))
 
