@@ -20,6 +20,8 @@ class Job:
     deadline_monotonic_s: float
     processed_mjd_tai: float
     """Take-up time; goes into ``timeProcessedMjdTai``."""
+    is_last_attempt: bool = False
+    """What still cannot be had is gone without, down to single-frame products."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class Answer:
     """Framed alerts, in the order of ``alert_ids``."""
     result: Result | None = None
     n_dropped: int = 0
+    is_dead_letter: bool = False
+    """Something that may be done again was not had: keep the readout for that."""
 
 
 class Compute(Protocol):
@@ -87,17 +91,16 @@ def encode_job(job: Job) -> Message:
         "readout": pack(job.readout),
         "deadline_monotonic_s": job.deadline_monotonic_s,
         "processed_mjd_tai": job.processed_mjd_tai,
+        "is_last_attempt": job.is_last_attempt,
     }
 
 
-def encode_answer(
-    generation: int, answer: Answer, wall_s: float, cpu_s: float, *, is_dead_letter: bool = False
-) -> tuple[Message, tuple[bytes, bytes]]:
+def encode_answer(generation: int, answer: Answer, wall_s: float, cpu_s: float) -> tuple[Message, tuple[bytes, bytes]]:
     """The message with an answer and its two blobs: result record, alerts end to end."""
     message = {
         "op": "answer",
         "generation": generation,
-        "is_dead_letter": is_dead_letter,
+        "is_dead_letter": answer.is_dead_letter,
         "outcome": answer.outcome.value,
         "code": answer.code,
         "message": answer.message,

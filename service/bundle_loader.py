@@ -10,7 +10,7 @@ from core.contracts.bundle import Bundle, BundlePart, History, PartSource
 from core.errors import TransientError
 from service.clock import SystemClock
 from service.settings import Settings
-from service.storage.bundle import PackedBundle, load_packed
+from service.storage.bundle import DIFFERENCE_PARTS, PackedBundle, load_packed
 from service.storage.cache import Cache, connect
 from service.storage.datastore import Datastore
 from service.storage.history import HistoryStore
@@ -74,6 +74,10 @@ class BundleLoader:
     def load(self, key: BundleKey, *, publish: bool = False) -> PackedBundle:
         """Every part of a bundle; with ``publish``, left in the cache for others."""
         return load_packed(key, self.memory, self.cache, self.datastore, self.history, publish=publish)
+
+    def load_single_frame(self, key: BundleKey) -> PackedBundle:
+        """What single-frame products need: no template, no history."""
+        return load_packed(key, self.memory, self.cache, self.datastore, None, without=DIFFERENCE_PARTS)
 
     def is_published(self, key: BundleKey) -> bool:
         """Whether prefetch has finished with this bundle; a cache that is away has published nothing."""

@@ -92,26 +92,26 @@ class ComputeLoop:
                 readout=unpack(Readout, message["readout"]),
                 deadline_monotonic_s=message["deadline_monotonic_s"],
                 processed_mjd_tai=message["processed_mjd_tai"],
+                is_last_attempt=message["is_last_attempt"],
             )
             self._serve(job)
 
     def _serve(self, job: Job) -> None:
         reach(Failpoint.CHILD_RECEIVED)
         wall, cpu = time.perf_counter(), time.thread_time()
-        is_dead_letter = False
         try:
             answer = self._compute.process(job)
         except UnusableDataError as error:
             answer = failed(error, error.outcome)
         except RejectedInputError as error:
-            answer, is_dead_letter = failed(error, Outcome.REJECTED), True
+            answer = failed(error, Outcome.REJECTED, is_dead_letter=True)
         except TransientError as error:
             self._channel.send(
                 {"op": "failed", "generation": job.generation, "code": error.code, "message": str(error)}
             )
             return
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
-        message, blobs = encode_answer(job.generation, answer, wall, cpu, is_dead_letter=is_dead_letter)
+        message, blobs = encode_answer(job.generation, answer, wall, cpu)
         self._channel.send(message, blobs)
         reach(Failpoint.CHILD_ANSWERED)
         if self._settings.measure_reference:
@@ -139,9 +139,9 @@ class ComputeLoop:
                 log.error("prepare_bug", group=work.group, detector=work.detector, traceback=traceback.format_exc())
 
 
-def failed(error: Sub60Error, outcome: Outcome) -> Answer:
+def failed(error: Sub60Error, outcome: Outcome, *, is_dead_letter: bool = False) -> Answer:
     """The answer of a job that ended in an error of the data."""
-    return Answer(outcome=outcome, code=error.code, message=str(error))
+    return Answer(outcome=outcome, code=error.code, message=str(error), is_dead_letter=is_dead_letter)
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class DetectorCompute:
             raw = self._read_raw(readout, job.deadline_monotonic_s)
         reach(Failpoint.CHILD_READ)
         with watch.stage("bundle"):
-            bundle = self._shelf.take(key)
+            bundle, missed = self._take_bundle(key, job)
         reach(Failpoint.CHILD_BUNDLE)
         self._image = None
         first = self.pipeline.measure(
@@ -119,8 +119,20 @@ class DetectorCompute:
         result = self.pipeline.finish(first, claimed)
         reach(Failpoint.CHILD_FINISHED)
         answer = self._answer(job, first, result, bundle, watch, skipped)
+        if missed is not None:
+            answer = replace(answer, code=missed.code, message=str(missed), is_dead_letter=True)
         reach(Failpoint.CHILD_PACKAGED)
         return answer
+
+    def _take_bundle(self, key: BundleKey, job: Job) -> tuple[Bundle, TransientError | None]:
+        """The readout's bundle; at the last attempt one for single-frame products, and why it is no better."""
+        try:
+            return self._shelf.take(key), None
+        except TransientError as error:
+            if not job.is_last_attempt:
+                raise
+            log.warning("single_frame_only", visit=key.visit, detector=key.detector, code=error.code)
+            return self._loader.load_single_frame(key).unpack(Workspace()), error
 
     def _read_raw(self, readout: Readout, deadline_monotonic_s: float) -> RawExposure:
         """The raw; one that is announced but not there yet is waited for a moment."""

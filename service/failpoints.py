@@ -58,9 +58,9 @@ IN_TRANSACTION = frozenset({Failpoint.COMMIT_OPENED, Failpoint.COMMIT_APPENDED, 
 _folder: list[Path] = []
 
 
-def arm(folder: Path | None) -> None:
-    """Heed the files of a folder from now on; None: none."""
-    _folder[:] = [] if folder is None else [folder]
+def arm(folder: str) -> None:
+    """Heed the files of a folder from now on; empty: none."""
+    _folder[:] = [Path(folder)] if folder else []
 
 
 def reach(step: Failpoint) -> None:

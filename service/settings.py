@@ -74,9 +74,7 @@ class Settings(BaseSettings):
     )
     compiled_cache: str = Field(default="", description="Folder for compiled kernels; empty: one that can be written.")
     measure_reference: bool = Field(default=False, description="Time SEP's background on each detector, after it.")
-    failpoints: Path | None = Field(
-        default=None, description="For tests of faults: folder of steps at which a process dies."
-    )
+    failpoints: str = Field(default="", description="For tests of faults: folder of steps at which a process dies.")
     drain_s: float = Field(default=20.0, ge=0, description="Time for work under way at SIGTERM [s].")
 
 

@@ -22,6 +22,7 @@ class Attempt:
 
     work: Work
     number: int
+    """How many were begun and did not end, this one included: the third that kills its child is the last."""
     started_tai_s: float
     deadline_monotonic_s: float
     is_clock_suspect: bool
@@ -70,7 +71,7 @@ def make_manifest(finished: Finished, worker: str, now_tai_s: float) -> Manifest
         "started_tai_s": attempt.started_tai_s,
         "commit_started_tai_s": now_tai_s,
         "is_clock_suspect": attempt.is_clock_suspect,
-        "attempt": attempt.number,
+        "attempt": attempt.number + attempt.work.n_retries,
         "worker": worker,
     }
     if delivery is not None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.log.contract import Message
 from service.records import Readout
@@ -14,6 +14,10 @@ class Work:
 
     message: Message
     readout: Readout
+    n_retries: int = 0
+    """Attempts that failed by what may pass."""
+    first_tried_s: float = 0.0
+    """When the first of them began (monotonic clock)."""
 
     @property
     def partition(self) -> int:
@@ -38,6 +42,13 @@ class WorkQueue:
     def hold(self, partition: int, until_s: float) -> None:
         """Give out nothing of a partition for a while."""
         self._held_until_s[partition] = until_s
+
+    def postpone(self, work: Work, first_tried_s: float, until_s: float) -> None:
+        """The head failed by what may pass: it is tried again after a while."""
+        works = self._by_partition.get(work.partition)
+        if works and works[0] is work:
+            works[0] = replace(work, n_retries=work.n_retries + 1, first_tried_s=first_tried_s)
+            self.hold(work.partition, until_s)
 
     def next(self, now_s: float) -> Work | None:
         """The head with the earliest end of readout; it stays in the queue."""

@@ -30,7 +30,13 @@ IDLE_POLL_S: Final = 0.1
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 RESTART_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 ATTEMPT_S: Final = (0.2, 1.0, 2.0)
-"""Before a failed attempt is repeated; other partitions go on meanwhile."""
+"""Before an attempt that killed its child is repeated; other partitions go on meanwhile."""
+TRANSIENT_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Before an attempt is repeated that failed by what may pass."""
+LAST_ATTEMPT_S: Final = 10.0
+"""So long before the deadline the last attempt begins, which goes without what still cannot be had."""
+MIN_RETRIED_S: Final = 5.0
+"""Of a readout that is late already, what may pass is waited for so long all the same."""
 MAX_UNCOMMITTED: Final = 2
 """Computed readouts that may wait for their commit before the child gets no more work."""
 
@@ -223,6 +229,7 @@ class Worker:
                 readout=readout,
                 deadline_monotonic_s=attempt.deadline_monotonic_s,
                 processed_mjd_tai=unix_tai_to_mjd_tai(attempt.started_tai_s),
+                is_last_attempt=_is_last(attempt),
             )
         )
         reach(Failpoint.WORKER_SENT)
@@ -260,7 +267,7 @@ class Worker:
             elif heard.message["op"] == "failed":
                 self._child_is_free()
                 if self._job is not None and heard.message["generation"] == self._job.generation:
-                    self._attempt_failed(heard.message["code"], heard.message["message"])
+                    self._try_later(heard.message["code"], heard.message["message"])
             elif heard.message["op"] == "reference":
                 self._parts.reporter.reference(heard.message["generation"], heard.message["cpu_wall_s"])
             elif heard.message["op"] == "bug":
@@ -291,6 +298,21 @@ class Worker:
         log.error("child_gone", reason=reason, n_restarts=self._n_restarts)
         if self._job is not None:
             self._attempt_failed(f"child_{reason}", message)
+
+    def _try_later(self, code: str, message: str) -> None:
+        """What may pass is tried again with growing pauses, inside the deadline; it kills nobody and counts apart."""
+        assert self._job is not None
+        attempt, self._job = self._job, None
+        work, now = attempt.work, self._clock.monotonic_s()
+        self._parts.attempts.forgive(work.readout.visit, work.readout.detector)
+        self._metrics.failures.labels(code).inc()
+        log.warning("attempt_postponed", visit=work.readout.visit, code=code, n_retries=work.n_retries)
+        if _is_last(attempt):
+            self._finish(_crashed(attempt, f"after {work.n_retries} retries: {code}: {message}"))
+            return
+        wait = TRANSIENT_S[min(work.n_retries, len(TRANSIENT_S) - 1)]
+        first_s = work.first_tried_s if work.n_retries else attempt.started_monotonic_s
+        self._queue.postpone(work, first_s, now + wait)
 
     def _attempt_failed(self, code: str, message: str) -> None:
         """The job stays at the head of its partition and is tried again after a while; not for ever."""
@@ -357,6 +379,13 @@ class Worker:
 
 def _is_ours(work: Work, assignment: Mapping[int, int]) -> bool:
     return assignment.get(work.partition) == work.message.epoch
+
+
+def _is_last(attempt: Attempt) -> bool:
+    """Whether time is up for what may pass."""
+    work = attempt.work
+    until_s = max(attempt.deadline_monotonic_s - LAST_ATTEMPT_S, work.first_tried_s + MIN_RETRIED_S)
+    return work.n_retries > 0 and attempt.started_monotonic_s >= until_s
 
 
 def _crashed(attempt: Attempt, message: str) -> Finished:

@@ -1,8 +1,8 @@
 """The one way to a bundle: memory, then Redis, then the store. Prefetch uses it to make the worker's turn fast."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,8 @@ from service.storage.template import unpack_template
 
 Array = NDArray[Any]
 
+DIFFERENCE_PARTS = frozenset({PartKind.TEMPLATE, PartKind.EPHEMERIDES})
+"""Parts that are needed only once there is a difference image."""
 _ORDER = (PartSource.MEMORY, PartSource.REDIS, PartSource.COLD)
 
 
@@ -96,19 +98,22 @@ def load_packed(
     history: HistorySource | None,
     *,
     publish: bool = False,
+    without: Collection[PartKind] = (),
 ) -> PackedBundle:
     """Find every part in memory, in Redis or in the store; with ``publish``, leave all of it in Redis.
+
+    Parts ``without`` which the caller can do are empty and nothing is read for them.
 
     A Redis that does not answer is the same as an empty one. Raises ``RejectedInputError`` where the store has no valid
     calibration, ``TransientError`` where it cannot be read.
     """
-    recipe, recipe_source = _recipe(key, cache, datastore)
+    recipe, recipe_source = _recipe(key, cache, datastore, without)
     names = [name for part in recipe for _, name in part.arrays]
     try:
         arrays, sources = _arrays(names, memory, cache, datastore)
     except FileNotFoundError:
         # A recipe older than a change of the store.
-        recipe, recipe_source = datastore.resolve(key), PartSource.COLD
+        recipe, recipe_source = _resolve(key, datastore, without), PartSource.COLD
         names = [name for part in recipe for _, name in part.arrays]
         arrays, sources = _arrays(names, memory, cache, datastore)
     parts = {
@@ -128,16 +133,25 @@ def load_packed(
     return PackedBundle(key=key, parts=parts, history=rows, history_line=_history_line(rows, history_source))
 
 
-def _recipe(key: BundleKey, cache: Cache | None, datastore: Datastore) -> tuple[Recipe, PartSource]:
+def _recipe(
+    key: BundleKey, cache: Cache | None, datastore: Datastore, without: Collection[PartKind]
+) -> tuple[Recipe, PartSource]:
     try:
         recipe = cache.get_recipe(key) if cache is not None else None
     except TransientError:
         recipe = None
     if recipe is None:
-        return datastore.resolve(key), PartSource.COLD
+        return _resolve(key, datastore, without), PartSource.COLD
     if not any(part.kind is PartKind.EPHEMERIDES for part in recipe):
         recipe = (*recipe, datastore.resolve_ephemerides(key))
-    return recipe, PartSource.REDIS
+    return tuple(replace(part, arrays=()) if part.kind in without else part for part in recipe), PartSource.REDIS
+
+
+def _resolve(key: BundleKey, datastore: Datastore, without: Collection[PartKind]) -> Recipe:
+    try:
+        return datastore.resolve(key, without)
+    except OSError as error:
+        raise TransientError("the store cannot be read", code="store_unreadable", detector=key.detector) from error
 
 
 def _arrays(

@@ -1,6 +1,7 @@
 """The dataset's folder: which files a detector-visit needs, and their arrays."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,16 +70,20 @@ class Datastore:
         self.camera: Camera = load_camera(self.info.camera)
         self._tracts = [_read_tract(root / "template" / str(n) / "tract.json", n) for n in self.info.tracts]
 
-    def resolve(self, key: BundleKey) -> Recipe:
-        """Everything but the history.
+    def resolve(self, key: BundleKey, without: Collection[PartKind] = ()) -> Recipe:
+        """Everything but the history; parts ``without`` which the caller can do are empty.
 
         Raises ``RejectedInputError`` where the dataset has no calibration valid at the time.
         """
-        return (
-            self._calibrations(key),
-            self._template(key),
-            self._reference_stars(key),
-            self.resolve_ephemerides(key),
+        ways = {
+            PartKind.CALIBRATIONS: self._calibrations,
+            PartKind.TEMPLATE: self._template,
+            PartKind.REFERENCE_STARS: self._reference_stars,
+            PartKind.EPHEMERIDES: self.resolve_ephemerides,
+        }
+        return tuple(
+            PartRecipe(kind=kind, arrays=(), meta={}) if kind in without else resolve(key)
+            for kind, resolve in ways.items()
         )
 
     def read(self, name: str) -> Array:

@@ -89,14 +89,27 @@ def test_readout_sent_again_is_a_duplicate_without_alerts(service: Service) -> N
 
 
 def test_outcomes_of_bad_data(service: Service) -> None:
-    uris = {"reject": Outcome.REJECTED, "unusable": Outcome.ASTROMETRY_FAILED, "transient": Outcome.CRASHED}
+    uris = {"reject": Outcome.REJECTED, "unusable": Outcome.ASTROMETRY_FAILED, "late:1": Outcome.ALERTS}
     for i, uri in enumerate(uris):
         service.publish("readout", readout_event(t0=now(), uri=uri, visit=VISIT + i))
     manifests = service.pump_manifests(3)
     assert [m.outcome for m in manifests] == list(uris.values())
-    assert [letter.code for letter in service.dead_letters()] == ["bad_header", "crashed"]
-    assert "raw_unreadable" in manifests[2].message
+    assert [letter.code for letter in service.dead_letters()] == ["bad_header"]
+    assert manifests[2].attempt > 2
     assert service.sample("sub60_child_restarts_total", reason="died") == 0
+
+
+def test_what_does_not_pass_before_the_deadline_is_gone_without_and_kept_for_later(tmp_path: Path) -> None:
+    dataset = write_empty_dataset(tmp_path / "dataset")
+    with Service(tmp_path, dataset=dataset, compute=FAKE, deadline_s=12.0) as service:
+        service.publish("readout", readout_event(t0=now(), uri="lasting"))
+        service.publish("readout", readout_event(t0=now(), uri="transient", detector=1))
+        first, second = sorted(service.pump_manifests(2), key=lambda m: m.detector)
+        assert (first.outcome, first.code) == (Outcome.NO_TEMPLATE, "store_unreadable")
+        assert (second.outcome, second.code) == (Outcome.CRASHED, "crashed")
+        assert "raw_unreadable" in second.message
+        assert {letter.code for letter in service.dead_letters()} == {"store_unreadable", "crashed"}
+        assert service.sample("sub60_child_restarts_total", reason="died") == 0
 
 
 def test_without_the_cache_the_visit_goes_on(service: Service) -> None:

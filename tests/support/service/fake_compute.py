@@ -20,6 +20,7 @@ class FakeCompute:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._prepared: list[tuple[str, int]] = []
+        self._seen: dict[int, float] = {}
 
     def warm_up(self) -> None:
         """Nothing to compile."""
@@ -44,6 +45,14 @@ class FakeCompute:
             raise UnusableDataError("no stars", outcome=Outcome.ASTROMETRY_FAILED)
         if verb == "transient":
             raise TransientError("not there", code="raw_unreadable")
+        if verb == "late":  # there for those who ask again after so many seconds
+            self._seen.setdefault(readout.visit, time.monotonic())
+            if time.monotonic() < self._seen[readout.visit] + float(argument):
+                raise TransientError("not yet", code="raw_unreadable")
+        if verb == "lasting" and not job.is_last_attempt:
+            raise TransientError("the store is away", code="store_unreadable")
+        if verb == "lasting":
+            return Answer(outcome=Outcome.NO_TEMPLATE, code="store_unreadable", is_dead_letter=True)
         n = int(argument or 0)
         ids = source_ids(1, readout.visit, readout.detector, np.arange(n))
         sources = empty_catalog(DIA_SOURCE, n)

@@ -271,3 +271,61 @@ def test_ready_when_the_child_is_warm_and_the_group_joined() -> None:
     bench.child.say(None)
     bench.turn()
     assert not bench.health.is_ready
+
+
+def fail(bench: Bench, code: str = "store_unreadable") -> None:
+    """The child says that the present job failed by what may pass."""
+    generation = bench.child.jobs[-1].generation
+    bench.child.say({"op": "failed", "generation": generation, "code": code, "message": "away"})
+    bench.turn(2)
+
+
+def test_what_may_pass_is_tried_again_until_the_deadline_and_counts_no_death() -> None:
+    bench = Bench()
+    bench.log.put(readout())
+    bench.turn(2)
+    waits = []
+    while not bench.child.jobs[-1].is_last_attempt:
+        fail(bench)
+        failed_s, n_jobs = bench.clock.now, len(bench.child.jobs)
+        while len(bench.child.jobs) == n_jobs:
+            bench.clock.now += 0.1
+            bench.turn()
+        waits.append(round(bench.clock.now - failed_s, 1))
+    assert waits[:5] == pytest.approx([0.2, 0.5, 1.0, 2.0, 4.0], abs=0.15)
+    assert 49 < bench.clock.now - T0 < 55
+    assert bench.attempts.counts[VISIT, 0] == 1
+    bench.child.answer(0, outcome=Outcome.NO_TEMPLATE, code="store_unreadable", is_dead_letter=True)
+    bench.turn(2)
+    (manifest,) = bench.manifests()
+    assert (manifest.outcome, manifest.code) == (Outcome.NO_TEMPLATE, "store_unreadable")
+    assert manifest.attempt == len(bench.child.jobs)
+    assert [r.topic for _, _, records in bench.log.commits for r in records] == ["manifests", "deadletters"]
+
+
+def test_a_last_attempt_that_fails_too_is_a_dead_letter_with_its_cause() -> None:
+    bench = Bench()
+    bench.log.put(readout())
+    bench.turn(2)
+    for _ in range(2):
+        fail(bench)
+        bench.clock.now += 55
+        bench.turn(2)
+    assert bench.child.jobs[-1].is_last_attempt
+    (manifest,) = bench.manifests()
+    assert manifest.outcome is Outcome.CRASHED
+    assert "store_unreadable" in manifest.message
+
+
+def test_a_readout_that_is_late_already_is_given_a_while() -> None:
+    bench = Bench()
+    bench.log.put(readout(readout_end_tai_s=T0 - 3000.0, received_tai_s=T0 - 3000.0))
+    bench.turn(2)
+    fail(bench)
+    bench.clock.now += 0.3
+    bench.turn(2)
+    assert [job.is_last_attempt for job in bench.child.jobs] == [False, False]
+    fail(bench)
+    bench.clock.now += 6.0
+    bench.turn(2)
+    assert bench.child.jobs[-1].is_last_attempt
