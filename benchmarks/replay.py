@@ -97,7 +97,7 @@ def renumbered(events: Sequence[TimedEvent], dataset: Path, round_number: int) -
             raw = dataset / event["uri"]
             copy = raw.with_name(f"{visit}_{event['detector']:03d}.fits")
             if not copy.is_file():
-                copy.write_bytes(_with_sequence(raw.read_bytes(), unpack_visit(visit)[1]))
+                copy.write_bytes(with_sequence(raw.read_bytes(), unpack_visit(visit)[1]))
             _copy_ephemerides(dataset, event["visit"], visit)
             event |= {
                 "visit": visit,
@@ -124,7 +124,7 @@ def _copy_ephemerides(dataset: Path, visit: int, later: int) -> None:
         shutil.copyfile(source, copy)
 
 
-def _with_sequence(raw: bytes, sequence: int) -> bytes:
+def with_sequence(raw: bytes, sequence: int) -> bytes:
     """The raw file with another sequence number in its primary header."""
     header = raw[:_HEADER_BYTES]
     for start in range(0, len(header), _CARD):

@@ -122,11 +122,11 @@ def arrays(model: TreeModel) -> dict[str, NDArray[Any]]:
 
 
 def version_of(model: TreeModel) -> str:
-    """Name that changes with the content."""
+    """Name that changes with the content; the APDB has seven characters for it."""
     digest = hashlib.sha256()
     for name, values in sorted(arrays(model).items()):
         digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-    return f"gbt-{digest.hexdigest()[:8]}"
+    return f"g{digest.hexdigest()[:6]}"
 
 
 def take(examples: Examples, rows: NDArray[np.bool_]) -> Examples:

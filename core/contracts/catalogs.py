@@ -21,7 +21,7 @@ NULL_BOOL: Final = -1
 
 BANDS: Final = ("u", "g", "r", "i", "z", "y")
 
-_STRING_LENGTH: Final = {"band": 1, "reliabilityVersion": 16, "mpc_orb_jsonb": 1}
+_STRING_LENGTH: Final = {"band": 1, "reliabilityVersion": 7, "mpc_orb_jsonb": 1}
 _DEFAULT_STRING_LENGTH: Final = 24
 
 _NUMPY_TYPE: Final = {

@@ -11,7 +11,7 @@ from core.errors import ConfigurationError
 Float64 = NDArray[np.float64]
 Int32 = NDArray[np.int32]
 
-MAX_VERSION_LENGTH: Final = 16
+MAX_VERSION_LENGTH: Final = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

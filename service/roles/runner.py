@@ -22,6 +22,8 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 RETRY_S: Final = 0.5
+MAX_CAUSE: Final = 300
+"""Characters of a cause that are logged."""
 
 log = structlog.get_logger()
 
@@ -117,5 +119,6 @@ def turn_until_stopped(process: Process, turn: Callable[[], None], name: str = "
             turn()
         except TransientError as error:
             process.metrics.log_errors.inc()
-            log.warning("transient_error", loop=name, code=error.code, reason=str(error))
+            cause = str(error.__cause__ or "")[:MAX_CAUSE]
+            log.warning("transient_error", loop=name, code=error.code, reason=str(error), cause=cause)
             process.stopping.wait(RETRY_S)

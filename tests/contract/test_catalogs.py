@@ -166,3 +166,13 @@ def test_columns_said_never_to_be_measured_exist_and_are_nullable() -> None:
     for table, names in NEVER_MEASURED.items():
         nullable = {column.name for column in TABLES[table] if column.is_nullable}
         assert names <= nullable
+
+
+@pytest.mark.parametrize("table", ["diaSource", "diaForcedSource", "diaObject"])
+def test_strings_are_no_longer_than_the_apdb_takes(table: str) -> None:
+    """PostgreSQL refuses a whole visit for one character too many; SQLite does not look."""
+    lengths = {name: column.get("length") for name, column in apdb_columns(table).items()}
+    for name in DTYPES[table].names or ():
+        dtype = DTYPES[table][name]
+        if dtype.kind == "U" and lengths.get(name):
+            assert dtype.itemsize // 4 <= lengths[name], f"{table}.{name}"

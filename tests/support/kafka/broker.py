@@ -68,8 +68,8 @@ class KafkaBroker:
             raise KafkaStartError("no java on this machine")
         self.folder.mkdir(parents=True, exist_ok=True)
         fetch_jars(self.jars)
-        port = port or _free_port(PREFERRED_PORT)
-        config = self._configure(port, _free_port())
+        port = port or free_port(PREFERRED_PORT)
+        config = self._configure(port, free_port())
         if not (self.folder / "data" / "meta.properties").exists():
             self._format(config)
         log = self.folder / "broker.log"
@@ -181,7 +181,7 @@ def _started(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
-def _free_port(preferred: int = 0) -> int:
+def free_port(preferred: int = 0) -> int:
     """A free loopback port, the preferred one if it is."""
     for port in (preferred, 0):
         with socket.socket() as listener, contextlib.suppress(OSError):
