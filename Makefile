@@ -78,3 +78,14 @@ bench-effects: kernels  ## what each effect of the simulated sky costs in qualit
 .PHONY: train-reliability
 train-reliability: kernels  ## train the model of the alerts' reliability on simulated skies (needs: pip install "sub60[train]"; REPORT=FILE)
 	@$(BIN)/sub60 train-reliability --folder $(VAR)/reliability $(if $(REPORT),--report $(REPORT))
+
+WHICH ?= all
+ON ?=
+N ?= 1000
+SEED ?=
+.PHONY: faults soak
+faults: kernels  ## every fault on real servers and processes, both transports (REPORT=FILE WHICH=all|short ON=redis|kafka)
+	@$(BIN)/python -m pytest -q tests/faults/matrix.py --faults $(WHICH) --faults-report $(or $(REPORT),build/faults.json) $(if $(ON),--faults-on $(ON))
+
+soak: kernels  ## a long night with random faults, memory watched (N=1000 SEED=1 ON=redis|kafka REPORT=FILE)
+	@$(BIN)/python -m tests.faults.soak --detector-visits $(N) --seed $(or $(SEED),1) --transport $(or $(ON),redis) --report $(or $(REPORT),build/soak.json)
