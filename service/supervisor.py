@@ -18,8 +18,8 @@ from service.app import stop_on_signal
 from service.settings import Settings, compute_environment, to_environment
 
 RESTART_S: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
-FORGIVE_S: Final = 60.0
-"""A role that ran this long starts with the first delay again."""
+FORGIVE_S: Final = 5.0
+"""A role that was ready for this long starts with the first delay again."""
 CHECK_S: Final = 0.2
 READY_TIMEOUT_S: Final = 2.0
 NICENESS: Final = {"prefetch": 5, "api": 5, "archive": 10}
@@ -36,10 +36,11 @@ class RoleProcess:
     role: str
     settings: Settings
     process: subprocess.Popen[bytes] | None = None
-    started_s: float = 0.0
     n_deaths: int = 0
     restart_at_s: float = 0.0
     is_ready: bool = False
+    ready_s: float = 0.0
+    """Since when."""
 
     def start(self) -> None:
         """Start the process; its own settings travel in its environment."""
@@ -47,7 +48,6 @@ class RoleProcess:
         environment = compute_environment if self.role == "prefetch" else to_environment
         self.process = subprocess.Popen(command, env=environment(self.settings), stdin=subprocess.DEVNULL)
         os.setpriority(os.PRIO_PROCESS, self.process.pid, NICENESS.get(self.role, 0))
-        self.started_s = time.monotonic()
 
     @property
     def url(self) -> str:
@@ -59,6 +59,7 @@ class RoleProcess:
         try:
             with urlopen(f"{self.url}/readyz", timeout=READY_TIMEOUT_S) as answer:
                 self.is_ready = answer.status == 200
+                self.ready_s = time.monotonic()
         except (URLError, OSError):
             self.is_ready = False
         return self.is_ready
@@ -85,7 +86,7 @@ class Supervisor:
         now = time.monotonic()
         for role in self.roles:
             if role.process is not None and (code := role.process.poll()) is not None:
-                role.n_deaths = 0 if now - role.started_s > FORGIVE_S else role.n_deaths
+                role.n_deaths = 0 if role.is_ready and now - role.ready_s > FORGIVE_S else role.n_deaths
                 role.restart_at_s = now + RESTART_S[min(role.n_deaths, len(RESTART_S) - 1)]
                 role.n_deaths += 1
                 role.process, role.is_ready = None, False

@@ -21,6 +21,8 @@ _errors: Any = redis.exceptions  # both modules: the stubs are of an older versi
 _connection: Any = redis.connection
 LOST_REPLY: Final = (_errors.ConnectionError, _errors.TimeoutError, OSError)
 """Errors after which it is not known whether the server did what was asked."""
+REFUSALS: Final = ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")
+"""A server that refuses every write for now: its disk is full, or it is somebody's replica."""
 PACK_BYTES: Final = 6000
 """Values longer than this are sent as they are."""
 MAX_BLOCK_S: Final = 2.0
@@ -48,6 +50,10 @@ def unavailable(action: str) -> Iterator[None]:
     try:
         yield
     except (*LOST_REPLY, _errors.OutOfMemoryError) as error:
+        raise LogUnavailable(f"cannot {action}: {error}", action=action) from error
+    except _errors.ResponseError as error:
+        if not str(error).startswith(REFUSALS):
+            raise
         raise LogUnavailable(f"cannot {action}: {error}", action=action) from error
 
 

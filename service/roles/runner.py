@@ -111,6 +111,13 @@ def run_loops(process: Process, loops: Mapping[str, Callable[[], None]]) -> int:
     return 1 if failed.is_set() else 0
 
 
+def root_cause(error: BaseException) -> str:
+    """What it all began with, shortened: a database layer wraps its driver's words in a page of SQL."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"[:MAX_CAUSE]
+
+
 def turn_until_stopped(process: Process, turn: Callable[[], None], name: str = "") -> None:
     """Call ``turn`` until the stop signal; what may pass is waited for."""
     while not process.stopping.is_set():
@@ -119,6 +126,6 @@ def turn_until_stopped(process: Process, turn: Callable[[], None], name: str = "
             turn()
         except TransientError as error:
             process.metrics.log_errors.inc()
-            cause = str(error.__cause__ or "")[:MAX_CAUSE]
+            cause = root_cause(error)
             log.warning("transient_error", loop=name, code=error.code, reason=str(error), cause=cause)
             process.stopping.wait(RETRY_S)

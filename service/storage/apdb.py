@@ -91,7 +91,8 @@ class ApdbStore:
             # The database replaces the start of the versions' validity by the time it is given.
             start = float(objects["validityStartMjdTai"].max()) if objects.size else mjd_tai
             time = Time(start, format="mjd", scale="tai")
-            current = objects[~np.isin(objects["diaObjectId"], self._with_newer_version(start, time))]
+            newer = self._with_newer_version(start, time)
+            current = objects[~np.isin(objects["diaObjectId"], newer)]
             self._apdb.store(
                 time,
                 to_frame("diaObject", current),
@@ -106,12 +107,20 @@ class ApdbStore:
         return True
 
     def _with_newer_version(self, start_mjd: float, time: Time) -> list[int]:
-        """Objects whose stored version begins at or after a time; asked of the database only for a late visit."""
+        """Objects whose stored version begins at or after a time; asked of the database for a late visit, and at first.
+
+        What the database held already is remembered too: a second detector of the same time may bring the same objects.
+        """
         if self._newest_mjd is not None and start_mjd > self._newest_mjd:
             return []
         if self._newest_mjd is not None and start_mjd == self._newest_mjd:
             return list(self._newest_ids)
-        return [int(i) for i in self._apdb.getDiaObjectsForDedup(since=time)["diaObjectId"]]
+        stored = self._apdb.getDiaObjectsForDedup(since=time)
+        if self._newest_mjd is None and len(stored):
+            starts = stored["validityStartMjdTai"]
+            self._newest_mjd = float(starts.max())
+            self._newest_ids = {int(i) for i in stored["diaObjectId"][starts == self._newest_mjd]}
+        return [int(i) for i in stored["diaObjectId"]]
 
 
 def to_catalog(table: str, frame: pd.DataFrame) -> Catalog:

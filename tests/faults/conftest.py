@@ -75,7 +75,7 @@ class Sites:
     def keep_evidence(self, transport: str) -> None:
         """A fault broke its site: what its log says last, and no more faults on it."""
         site = self._running.get(transport)
-        self.evidence = "" if site is None else site.service.log_tail(6000)
+        self.evidence = "" if site is None else site.service.log_tail(8000)
         self.close()
 
     def close(self) -> None:

@@ -61,6 +61,7 @@ def poison(trial: Trial) -> None:
         while not is_over.wait(0.02):
             armed.touch()
 
+    armed.touch()
     thread = threading.Thread(target=arm)
     thread.start()
     site.publish(READOUT, payload(bad))

@@ -90,6 +90,18 @@ def test_two_detectors_of_a_visit_may_touch_one_object(apdb: ApdbStore) -> None:
     assert apdb.read_region(10.0, 0.0, 0.1, MJD + 1).dia_sources.size == 6
 
 
+def test_three_detectors_of_a_visit_may_touch_one_object_over_a_restart(apdb: ApdbStore, tmp_path: Path) -> None:
+    """The database refuses a second version of an object with the same start."""
+    for detector in (3, 4, 5):
+        objects, sources, forced = make_visit(1, MJD, n=3)
+        sources["detector"] = detector
+        sources["diaSourceId"] += 100 * detector
+        assert apdb.store(1, detector, MJD, objects, sources, forced[:0])
+        if detector == 3:
+            apdb = ApdbStore(str(tmp_path / "config.yaml"))
+    assert apdb.read_region(10.0, 0.0, 0.1, MJD + 1).dia_sources.size == 9
+
+
 def test_history_is_a_year_and_a_region(apdb: ApdbStore) -> None:
     apdb.store(1, 3, MJD - 364, *make_visit(1, MJD - 364, n=2))
     apdb.store(2, 3, MJD - 366, *make_visit(2, MJD - 366, n=2))
