@@ -159,7 +159,8 @@ class DetectorCompute:
         failures: list[AlertFailure] = []
         outcome = result.outcome
         packets: list[tuple[int, bytes]] = []
-        if outcome is Outcome.ALERTS and result.dia_sources.size > settings.max_dia_sources:
+        is_storm = result.dia_sources.size > settings.max_dia_sources and not readout.redrive
+        if outcome is Outcome.ALERTS and is_storm:
             outcome = Outcome.HELD
         elif outcome is Outcome.ALERTS:
             with watch.stage("package"):
@@ -171,6 +172,7 @@ class DetectorCompute:
         counts = result.counts | {
             "n_low_reliability": n_kept - len(packets) - n_dropped if outcome is Outcome.ALERTS else 0,
             "n_sent": len(packets),
+            "n_withheld": n_kept if outcome is Outcome.HELD else 0,
             "n_dropped": n_dropped,
         }
         for failure in failures[:5]:

@@ -11,9 +11,11 @@ RESULTS: Final = "results"
 COMMITTED: Final = "committed"
 DEAD_LETTERS: Final = "deadletters"
 STATUS: Final = "status"
+CONTROL: Final = "control"
+HEARTBEAT: Final = "heartbeat"
 
 INPUTS: Final = (NEXT_VISIT, READOUT)
-ALL: Final = (*INPUTS, WORK, ALERTS, MANIFESTS, RESULTS, COMMITTED, DEAD_LETTERS, STATUS)
+ALL: Final = (*INPUTS, WORK, ALERTS, MANIFESTS, RESULTS, COMMITTED, DEAD_LETTERS, STATUS, CONTROL, HEARTBEAT)
 
 
 def partition_counts(log_url: str, partitions: int) -> dict[str, int]:
