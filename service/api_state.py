@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from core.errors import Outcome, RejectedInputError
+from service.control import ControlState
 from service.log.contract import Message
-from service.records import Committed, DeadLetter, Heartbeat, Manifest, unpack_any
+from service.records import Committed, Control, DeadLetter, Heartbeat, Manifest, unpack_any
 
 MAX_MANIFESTS: Final = 20_000
 MAX_ALERTS: Final = 2_000
@@ -29,12 +30,13 @@ class ApiState:
     outcomes: dict[str, int] = field(default_factory=dict)
     bundle: dict[str, dict[str, int]] = field(default_factory=dict)
     n_alerts: int = 0
+    control: ControlState = field(default_factory=ControlState)
     _alerts: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     _alert_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_record(self, message: Message) -> None:
-        """A manifest, committed record, dead letter or heartbeat."""
+        """A manifest, committed record, dead letter, heartbeat or order."""
         try:
             record = unpack_any(message.value)
         except RejectedInputError:
@@ -50,6 +52,8 @@ class ApiState:
                 self.dead_letters.append(record)
             elif isinstance(record, Heartbeat):
                 self.heartbeats[record.worker] = record
+            elif isinstance(record, Control):
+                self.control.take(record)
 
     def take_alert(self, message: Message) -> None:
         """A framed alert."""
@@ -104,7 +108,8 @@ class ApiState:
         """Commits whose latency counts."""
         uncounted = (Outcome.DUPLICATE, Outcome.EXPIRED)
         with self._lock:
-            return [c for c in self.committed.values() if not c.is_clock_suspect and c.outcome not in uncounted]
+            commits = list(self.committed.values())
+        return [c for c in commits if not (c.is_clock_suspect or c.redrive or c.outcome in uncounted)]
 
     def summary(self) -> dict[str, Any]:
         """Totals and workers."""
@@ -112,6 +117,8 @@ class ApiState:
             return {
                 "outcomes": dict(self.outcomes),
                 "alerts": self.n_alerts,
+                "alerts_held": self.control.is_held,
+                "hold_reason": self.control.reason if self.control.is_held else "",
                 "dead_letters": len(self.dead_letters),
                 "bundle": {kind: dict(sources) for kind, sources in self.bundle.items()},
                 "workers": [as_json(beat) for _, beat in sorted(self.heartbeats.items())],

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
     http_port: int = Field(default=8060, ge=0, le=65535, description="Port of the HTTP server; --role all counts up.")
     http_rate_per_s: float = Field(default=50.0, ge=0, description="Requests a second and client; 0: no limit.")
+    http_token: SecretStr = Field(
+        default=SecretStr(""), description="Who has it may hold and release alerts over HTTP; empty: nobody."
+    )
     detectors_off: str = Field(
         default="", pattern=r"^(\d+(,\d+)*)?$", description="Detectors that are not processed: 12,94."
     )

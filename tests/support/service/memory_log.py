@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from service.log.contract import Message, Record
+from service.log.contract import LogUnavailable, Message, Record
 
 
 class MemoryLog:
@@ -11,6 +11,7 @@ class MemoryLog:
 
     def __init__(self, time_ms: int = 0) -> None:
         self.time_ms = time_ms
+        self.is_away = False
         self.topics: dict[str, list[Message]] = {}
         self.begins: dict[str, int] = {}
         self.offsets: dict[tuple[str, str], dict[int, int]] = {}
@@ -57,6 +58,8 @@ class MemoryReader:
 
     def poll(self, timeout_s: float, max_messages: int = 500) -> list[Message]:
         """What there is from the position on."""
+        if self._log.is_away:
+            raise LogUnavailable("away")
         held = self._log.topics.get(self._topic, [])
         start = max(self._position, self._log.begins.get(self._topic, 0))
         found = [m for m in held if m.offset >= start][:max_messages]
