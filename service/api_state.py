@@ -31,6 +31,8 @@ class ApiState:
     bundle: dict[str, dict[str, int]] = field(default_factory=dict)
     n_alerts: int = 0
     control: ControlState = field(default_factory=ControlState)
+    _timed: OrderedDict[Key, Committed] = field(default_factory=OrderedDict)
+    """Commits of what the telescope sent."""
     _alerts: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     _alert_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,9 +47,7 @@ class ApiState:
             if isinstance(record, Manifest):
                 self._take_manifest(record)
             elif isinstance(record, Committed) and record.outcome is not Outcome.DUPLICATE:
-                self.committed[record.visit, record.detector] = record
-                while len(self.committed) > LATENCIES_KEPT:
-                    self.committed.popitem(last=False)
+                self._take_committed(record)
             elif isinstance(record, DeadLetter):
                 self.dead_letters.append(record)
             elif isinstance(record, Heartbeat):
@@ -108,8 +108,7 @@ class ApiState:
         """Commits whose latency counts."""
         uncounted = (Outcome.DUPLICATE, Outcome.EXPIRED)
         with self._lock:
-            commits = list(self.committed.values())
-        return [c for c in commits if not (c.is_clock_suspect or c.redrive or c.outcome in uncounted)]
+            return [c for c in self._timed.values() if not c.is_clock_suspect and c.outcome not in uncounted]
 
     def summary(self) -> dict[str, Any]:
         """Totals and workers."""
@@ -129,6 +128,15 @@ class ApiState:
         with self._lock:
             letters = list(self.dead_letters)[::-1][:limit]
         return [as_json(letter) | {"payload": letter.payload[:2000].decode("utf-8", "replace")} for letter in letters]
+
+    def _take_committed(self, record: Committed) -> None:
+        key = (record.visit, record.detector)
+        self.committed[key] = record
+        if not record.redrive:  # what an operator sent back is late by intent
+            self._timed[key] = record
+        for held in (self.committed, self._timed):
+            while len(held) > LATENCIES_KEPT:
+                held.popitem(last=False)
 
     def _take_manifest(self, manifest: Manifest) -> None:
         self.outcomes[manifest.outcome.value] = self.outcomes.get(manifest.outcome.value, 0) + 1

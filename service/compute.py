@@ -33,6 +33,8 @@ from service.storage.claims import Claims
 from service.storage.raw import RawLimits, read_raw
 from service.storage.recipe import BundleKey
 
+STORM: Final = "storm"
+"""Code of a detector-visit with more sources than ``max_dia_sources``."""
 RAW_RETRY_S: Final = 0.05
 PREPARE_POLL_S: Final = 0.2
 
@@ -179,6 +181,7 @@ class DetectorCompute:
             log.warning("alert_dropped", dia_source_id=failure.dia_source_id, column=failure.column)
         return Answer(
             outcome=outcome,
+            code=STORM if outcome is Outcome.HELD else "",
             counts=counts,
             summary=result.summary,
             timings=tuple((t.name, t.wall_s, t.cpu_s) for t in watch.timings),

@@ -17,6 +17,8 @@ from service.records import Control, Heartbeat, Verb, pack, unpack
 KEY: Final = b"alerts"
 LIVE_S: Final = 7.0
 """A worker that was silent for three heartbeats and a second counts as gone."""
+FORGOTTEN_S: Final = 600.0
+"""A redrive that did not say in this time that it has ended has died."""
 LOOK_BACK: Final = 2000
 """Heartbeats looked at to learn who lives."""
 POLL_S: Final = 0.3
@@ -40,7 +42,9 @@ class ControlState:
             self.is_held = order.verb is Verb.HOLD
             self.reason, self.who, self.since_tai_s = order.reason, order.who, order.at_tai_s
         elif order.verb is Verb.REDRIVE_BEGIN:
-            self.redrive_since_tai_s, self.redrive_by = order.at_tai_s, order.who
+            since = self.redrive_since_tai_s
+            if since is None or order.at_tai_s - since > FORGOTTEN_S:  # the first wins
+                self.redrive_since_tai_s, self.redrive_by = order.at_tai_s, order.who
         elif order.who == self.redrive_by:
             self.redrive_since_tai_s, self.redrive_by = None, ""
 

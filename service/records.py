@@ -65,7 +65,14 @@ class Readout:
     """When fan-out took the event."""
     digest: str | None = None
     redrive: int = 0
-    """How often this detector-visit came to an outcome before and was sent back to work by an operator."""
+    """How often this detector-visit came to an outcome before; above 0 where an operator sent it back to work."""
+    may_be_old: bool = False
+    """An operator sent its event again."""
+
+    @property
+    def is_late_by_intent(self) -> bool:
+        """It neither expires nor has a deadline that counts from t0."""
+        return self.redrive > 0 or self.may_be_old
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,4 +67,4 @@ class WorkQueue:
 
 
 def _urgency(work: Work) -> tuple[bool, float]:
-    return work.readout.redrive > 0, work.readout.readout_end_tai_s
+    return work.readout.is_late_by_intent, work.readout.readout_end_tai_s

@@ -172,7 +172,7 @@ class Worker:
         now, monotonic = self._clock.tai_s(), self._clock.monotonic_s()
         t0, received = work.readout.readout_end_tai_s, work.readout.received_tai_s
         # What an operator sent back is late by intent: its clock starts anew.
-        clock_starts = now if work.readout.redrive else min(t0, received)
+        clock_starts = now if work.readout.is_late_by_intent else min(t0, received)
         return Attempt(
             work=work,
             number=0,
@@ -186,7 +186,7 @@ class Worker:
         """The outcome of readouts whose pixels nobody needs to look at."""
         readout = attempt.work.readout
         age_s = attempt.started_tai_s - readout.readout_end_tai_s
-        if age_s > self._settings.expire_s and not readout.redrive:
+        if age_s > self._settings.expire_s and not readout.is_late_by_intent:
             return Finished(attempt=attempt, outcome=Outcome.EXPIRED, code="expired", message="older than the limit")
         if self._is_duplicate(attempt.work):
             return Finished(attempt=attempt, outcome=Outcome.DUPLICATE)

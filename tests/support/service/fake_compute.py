@@ -57,6 +57,7 @@ class FakeCompute:
         part = ("calibrations", "memory" if (readout.group, readout.detector) in self._prepared else "cold", "", 8)
         return Answer(
             outcome=outcome,
+            code="storm" if is_storm else "",
             counts={"n_detected": n, "n_flagged": 0, "n_sent": len(alerts), "n_withheld": n - len(alerts)},
             summary={"seeing_arcsec": 0.8},
             timings=(("isr", 0.01, 0.01),),
