@@ -4,7 +4,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
+
+EDGE_MS: Final = 10_000
+"""Longer than any transaction is open."""
 
 
 class Kind(StrEnum):
@@ -57,8 +60,11 @@ class SourceRange:
     note: str = ""
 
     def covers(self, time_ms: int) -> bool:
-        """Whether everything written at a time is still held; at the edge itself a part may be gone."""
-        return not self.is_trimmed or (self.first_ms is not None and time_ms > self.first_ms)
+        """Whether everything of a commit at a time is still held.
+
+        Brokers stamp the records of one commit each by its own clock: at the edge of what is held a part may be gone.
+        """
+        return not self.is_trimmed or (self.first_ms is not None and time_ms > self.first_ms + EDGE_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from core.errors import ConfigurationError, TransientError
 from service.storage.tables import sort_history
 
 HISTORY_DAYS: Final = 365.0
+_TRIED: Final = "sub60:check"
 
 _DTYPES: Final = {"diaObject": DIA_OBJECT, "diaSource": DIA_SOURCE, "diaForcedSource": DIA_FORCED_SOURCE}
 _NULL_OF: Final = {"long": NULL_LONG, "timestamp-micros": NULL_LONG, "int": NULL_INT}
@@ -105,6 +106,24 @@ class ApdbStore:
             same = self._newest_ids if start == self._newest_mjd else set()
             self._newest_mjd, self._newest_ids = start, same | {int(i) for i in current["diaObjectId"]}
         return True
+
+    def schema_version(self) -> str:
+        """Version of the database's schema, as it was made; raises TransientError when it does not answer."""
+        try:
+            return str(self._apdb.metadata.get("version:schema", "unknown"))
+        except Exception as error:  # as above
+            raise TransientError(f"the APDB does not answer: {error}", code="apdb_unavailable") from error
+
+    def try_write(self) -> None:
+        """Write a word into the database's metadata and take it out; raises ConfigurationError where it may not."""
+        try:
+            self._apdb.metadata.set(_TRIED, "1", force=True)
+            self._apdb.metadata.delete(_TRIED)
+        except Exception as error:  # as above
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(
+                f"the APDB cannot be written: {reason}; has its user the right to write?", code="apdb_read_only"
+            ) from error
 
     def count_rows(self, start_mjd_tai: float, end_mjd_tai: float) -> dict[tuple[int, int], tuple[int, int]] | None:
         """Rows of DiaSource and of DiaForcedSource by (visit, detector), midpoints within both bounds.

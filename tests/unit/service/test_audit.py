@@ -42,11 +42,11 @@ class Night:
         self.event(b"{not json")
         self.letter(topic=topics.READOUT, payload=b"{not json", code="not_json")
         for detector in range(6):
-            self.log.time_ms += 1000
+            self.log.time_ms += 100_000
             self.event(json.dumps(readout_event(detector=detector)).encode())
             self.log.time_ms += 500
             self.commit(detector, [Outcome.ALERTS] * 4 + [Outcome.CRASHED, Outcome.HELD])
-        self.log.time_ms += 1000
+        self.log.time_ms += 100_000
         self.manifest(0, Outcome.DUPLICATE)
         for sink, topic in ((APDB, topics.RESULTS), (FILES, topics.ALERTS)):
             self.log.reader(topic, name=sink).commit({0: len(self.log.topics[topic])})
@@ -122,7 +122,7 @@ class Night:
     def count_rows(self, start_mjd_tai: float, end_mjd_tai: float) -> dict[tuple[int, int], tuple[int, int]]:
         return self.rows if start_mjd_tai <= MIDPOINT_MJD_TAI <= end_mjd_tai else {}
 
-    def audit(self, age_s: float = 1000.0, **options: Any) -> AuditReport:
+    def audit(self, age_s: float = 5000.0, **options: Any) -> AuditReport:
         return audit(self.log, self.settings, FakeClock(T0 + age_s), apdb=self, **options)  # type: ignore[arg-type]
 
 
@@ -248,7 +248,7 @@ def test_what_is_younger_than_the_watermark_or_outside_the_range_waits(night: Ni
     young = night.audit(age_s=100.0)
     assert (young.is_clean, young.n_visit_detectors) == (True, 0)
     assert young.watermark == "now minus 120 s"
-    part = night.audit(start_tai_s=T0 + 2.0, end_tai_s=T0 + 5.0)
+    part = night.audit(start_tai_s=T0 + 202.0, end_tai_s=T0 + 450.0)
     assert (part.is_clean, part.n_visit_detectors, part.watermark) == (True, 2, "--to")
 
 
