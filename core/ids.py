@@ -42,3 +42,17 @@ def source_ids(release: int, visit: int, detector: int, rows: NDArray[np.int64])
     for name, value in (("day", day), ("sequence", sequence), ("detector", detector), ("row", 0)):
         base = base << _BITS[name] | value
     return rows.astype(np.int64) + np.int64(base + 1)
+
+
+def visits_of(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Visit and detector of ids made by :func:`source_ids`, (n,) each."""
+    rest = ids >> _BITS["row"]
+    detector = rest & ((1 << _BITS["detector"]) - 1)
+    rest = rest >> _BITS["detector"]
+    sequence = rest & ((1 << _BITS["sequence"]) - 1)
+    day = (rest >> _BITS["sequence"]) & ((1 << _BITS["day"]) - 1)
+    date_ = np.datetime64(_EPOCH, "D") + day.astype("timedelta64[D]")
+    month = date_.astype("datetime64[M]")
+    months = month.astype(np.int64) + 1970 * 12
+    day_obs = (months // 12) * 10_000 + (months % 12 + 1) * 100 + (date_ - month).astype(np.int64) + 1
+    return day_obs * _SEQUENCE_DIGITS + sequence, detector

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from core.errors import Outcome, RejectedInputError
+from service.control import ControlState
 from service.log.contract import Message
-from service.records import Committed, DeadLetter, Heartbeat, Manifest, unpack_any
+from service.records import Committed, Control, DeadLetter, Heartbeat, Manifest, unpack_any
 
 MAX_MANIFESTS: Final = 20_000
 MAX_ALERTS: Final = 2_000
@@ -29,12 +30,15 @@ class ApiState:
     outcomes: dict[str, int] = field(default_factory=dict)
     bundle: dict[str, dict[str, int]] = field(default_factory=dict)
     n_alerts: int = 0
+    control: ControlState = field(default_factory=ControlState)
+    _timed: OrderedDict[Key, Committed] = field(default_factory=OrderedDict)
+    """Commits of what the telescope sent."""
     _alerts: OrderedDict[int, bytes] = field(default_factory=OrderedDict)
     _alert_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take_record(self, message: Message) -> None:
-        """A manifest, committed record, dead letter or heartbeat."""
+        """A manifest, committed record, dead letter, heartbeat or order."""
         try:
             record = unpack_any(message.value)
         except RejectedInputError:
@@ -43,13 +47,13 @@ class ApiState:
             if isinstance(record, Manifest):
                 self._take_manifest(record)
             elif isinstance(record, Committed) and record.outcome is not Outcome.DUPLICATE:
-                self.committed[record.visit, record.detector] = record
-                while len(self.committed) > LATENCIES_KEPT:
-                    self.committed.popitem(last=False)
+                self._take_committed(record)
             elif isinstance(record, DeadLetter):
                 self.dead_letters.append(record)
             elif isinstance(record, Heartbeat):
                 self.heartbeats[record.worker] = record
+            elif isinstance(record, Control):
+                self.control.take(record)
 
     def take_alert(self, message: Message) -> None:
         """A framed alert."""
@@ -104,7 +108,7 @@ class ApiState:
         """Commits whose latency counts."""
         uncounted = (Outcome.DUPLICATE, Outcome.EXPIRED)
         with self._lock:
-            return [c for c in self.committed.values() if not c.is_clock_suspect and c.outcome not in uncounted]
+            return [c for c in self._timed.values() if not c.is_clock_suspect and c.outcome not in uncounted]
 
     def summary(self) -> dict[str, Any]:
         """Totals and workers."""
@@ -112,6 +116,8 @@ class ApiState:
             return {
                 "outcomes": dict(self.outcomes),
                 "alerts": self.n_alerts,
+                "alerts_held": self.control.is_held,
+                "hold_reason": self.control.reason if self.control.is_held else "",
                 "dead_letters": len(self.dead_letters),
                 "bundle": {kind: dict(sources) for kind, sources in self.bundle.items()},
                 "workers": [as_json(beat) for _, beat in sorted(self.heartbeats.items())],
@@ -122,6 +128,15 @@ class ApiState:
         with self._lock:
             letters = list(self.dead_letters)[::-1][:limit]
         return [as_json(letter) | {"payload": letter.payload[:2000].decode("utf-8", "replace")} for letter in letters]
+
+    def _take_committed(self, record: Committed) -> None:
+        key = (record.visit, record.detector)
+        self.committed[key] = record
+        if not record.redrive:  # what an operator sent back is late by intent
+            self._timed[key] = record
+        for held in (self.committed, self._timed):
+            while len(held) > LATENCIES_KEPT:
+                held.popitem(last=False)
 
     def _take_manifest(self, manifest: Manifest) -> None:
         self.outcomes[manifest.outcome.value] = self.outcomes.get(manifest.outcome.value, 0) + 1

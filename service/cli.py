@@ -10,7 +10,19 @@ from core.errors import ConfigurationError, Sub60Error
 
 EXIT_CONFIGURATION: Final = 78
 """As in sysexits.h."""
-OWN: Final = ("check", "compile", "difference", "process", "serve", "tail", "topics")
+OWN: Final = (
+    "audit",
+    "check",
+    "compile",
+    "difference",
+    "hold",
+    "process",
+    "redrive",
+    "release",
+    "serve",
+    "tail",
+    "topics",
+)
 CONTRIBUTED: Final = "sub60.commands"
 """Entry-point group of commands that other packages bring."""
 

@@ -34,6 +34,8 @@ from service.storage.claims import Claims
 from service.storage.raw import RawLimits, read_raw
 from service.storage.recipe import BundleKey
 
+STORM: Final = "storm"
+"""Code of a detector-visit with more sources than ``max_dia_sources``."""
 RAW_RETRY_S: Final = 0.05
 PREPARE_POLL_S: Final = 0.2
 
@@ -179,7 +181,8 @@ class DetectorCompute:
         failures: list[AlertFailure] = []
         outcome = result.outcome
         packets: list[tuple[int, bytes]] = []
-        if outcome is Outcome.ALERTS and result.dia_sources.size > settings.max_dia_sources:
+        is_storm = result.dia_sources.size > settings.max_dia_sources and not readout.redrive
+        if outcome is Outcome.ALERTS and is_storm:
             outcome = Outcome.HELD
         elif outcome is Outcome.ALERTS:
             with watch.stage("package"):
@@ -191,12 +194,14 @@ class DetectorCompute:
         counts = result.counts | {
             "n_low_reliability": n_kept - len(packets) - n_dropped if outcome is Outcome.ALERTS else 0,
             "n_sent": len(packets),
+            "n_withheld": n_kept if outcome is Outcome.HELD else 0,
             "n_dropped": n_dropped,
         }
         for failure in failures[:5]:
             log.warning("alert_dropped", dia_source_id=failure.dia_source_id, column=failure.column)
         return Answer(
             outcome=outcome,
+            code=STORM if outcome is Outcome.HELD else "",
             counts=counts,
             summary=result.summary,
             timings=tuple((t.name, t.wall_s, t.cpu_s) for t in watch.timings),

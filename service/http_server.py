@@ -38,6 +38,8 @@ def status_of(error: Sub60Error) -> int:
     """HTTP status of an error of ours."""
     if isinstance(error, NotFoundError):
         return 404
+    if error.code == "too_large":
+        return 413
     if isinstance(error, RejectedInputError):
         return 422
     return 503 if isinstance(error, TransientError) else 500

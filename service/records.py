@@ -7,6 +7,7 @@ previous format lacks take their defaults.
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import msgpack
@@ -17,6 +18,8 @@ from core.contracts.catalogs import Catalog
 from core.errors import Outcome, RejectedInputError
 
 FORMAT: Final = 1
+DETECTORS: Final = 1024
+"""More than any camera has; see :func:`run_key`."""
 READABLE_FORMATS: Final = (FORMAT - 1, FORMAT)
 
 
@@ -61,11 +64,23 @@ class Readout:
     received_tai_s: float
     """When fan-out took the event."""
     digest: str | None = None
+    redrive: int = 0
+    """How often this detector-visit came to an outcome before; above 0 where an operator sent it back to work."""
+    may_be_old: bool = False
+    """An operator sent its event again."""
+
+    @property
+    def is_late_by_intent(self) -> bool:
+        """It neither expires nor has a deadline that counts from t0."""
+        return self.redrive > 0 or self.may_be_old
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What became of one readout, up to the start of its commit; one for each, in the order of the partition."""
+    """What became of one readout, up to the start of its commit; one for each, in the order of the partition.
+
+    The last one of a detector-visit that is no duplicate says how things stand.
+    """
 
     instrument: str
     group: str
@@ -86,7 +101,7 @@ class Manifest:
     attempt: int = 1
     worker: str = ""
     counts: dict[str, int] = field(default_factory=dict)
-    """n_detected = n_flagged + n_low_reliability + n_sent, and more."""
+    """n_detected = n_flagged + n_low_reliability + n_sent + n_withheld (outcome ``held``) + n_dropped, and more."""
     summary: dict[str, float] = field(default_factory=dict)
     timings: tuple[tuple[str, float, float], ...] = ()
     """(stage, wall s, CPU s), in the order they ran."""
@@ -103,6 +118,8 @@ class Manifest:
     """sha256 of the alerts' diaSourceIds, ascending, as big-endian int64."""
     n_dropped: int = 0
     """Rows that failed the check of the packet and were left out."""
+    redrive: int = 0
+    """Of the readout: 0 for what the telescope sent. Above 0 it is late by intent and no latency is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +157,7 @@ class Committed:
     reference_cpu_s: float | None = None
     """CPU and wall of ``sep.Background(bw=128, bh=128)`` on this detector's image right after it, where asked for."""
     reference_wall_s: float | None = None
+    redrive: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,14 +186,45 @@ class Heartbeat:
     n_waiting: int
     current: tuple[int, int] | None = None
     """(visit, detector) in the child."""
+    alerts_held: bool = False
+    control_offset: int = 0
+    """Next record of the control topic this worker will read: those before are obeyed."""
 
 
-Record = Prepare | Readout | Manifest | Result | Committed | DeadLetter | Heartbeat
-R = TypeVar("R", Prepare, Readout, Manifest, Result, Committed, DeadLetter, Heartbeat)
+class Verb(StrEnum):
+    """What an operator asks of the service."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    REDRIVE_BEGIN = "redrive_begin"
+    REDRIVE_END = "redrive_end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """An operator's order. The last ``hold`` or ``release`` of the topic says whether alerts are held."""
+
+    verb: Verb
+    at_tai_s: float
+    reason: str = ""
+    who: str = ""
+    """User and machine, or the address of an HTTP client; for people to read."""
+
+
+Record = Prepare | Readout | Manifest | Result | Committed | DeadLetter | Heartbeat | Control
+R = TypeVar("R", Prepare, Readout, Manifest, Result, Committed, DeadLetter, Heartbeat, Control)
 
 _BY_NAME: Final[dict[str, type[Any]]] = {
-    kind.__name__: kind for kind in (Prepare, Readout, Manifest, Result, Committed, DeadLetter, Heartbeat)
+    kind.__name__: kind for kind in (Prepare, Readout, Manifest, Result, Committed, DeadLetter, Heartbeat, Control)
 }
+
+
+def run_key(detector: int, redrive: int) -> int:
+    """Detector and redrive as one number, in the place of the detector where duplicates are known.
+
+    Checkpoints and the marks in Redis hold (visit, detector); so those of readouts that were never redriven stay valid.
+    """
+    return detector + DETECTORS * redrive
 
 
 def pack(record: Record) -> bytes:
@@ -203,6 +252,8 @@ def unpack_any(data: bytes) -> Record:
         known = {f.name: body[f.name] for f in fields(kind) if f.name in body}
         if "outcome" in known:
             known["outcome"] = Outcome(known["outcome"])
+        if "verb" in known:
+            known["verb"] = Verb(known["verb"])
         record: Record = kind(**known)
     except RejectedInputError:
         raise

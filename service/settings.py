@@ -41,9 +41,18 @@ class Settings(BaseSettings):
     http_host: str = Field(default="127.0.0.1", description="Address the HTTP server binds to.")
     http_port: int = Field(default=8060, ge=0, le=65535, description="Port of the HTTP server; --role all counts up.")
     http_rate_per_s: float = Field(default=50.0, ge=0, description="Requests a second and client; 0: no limit.")
+    http_token: SecretStr = Field(
+        default=SecretStr(""), description="Who has it may hold and release alerts over HTTP; empty: nobody."
+    )
     detectors_off: str = Field(
         default="", pattern=r"^(\d+(,\d+)*)?$", description="Detectors that are not processed: 12,94."
     )
+    schema_registry: str = Field(
+        default="", pattern=r"^(https?://\S+)?$", description="http(s)://… of a registry to compare our schema with."
+    )
+    keep_days: float = Field(default=7.0, gt=0, description="Kafka keeps records of topics that we make so long [d].")
+    keep_partition_mb: int = Field(default=0, ge=0, description="And so much of each partition [MB]; 0: no limit.")
+    start_checks: bool = Field(default=True, description="Check at the start what `sub60 check` checks.")
     log_memory_mb: int = Field(default=4096, ge=64, description="Memory of the embedded log [MB].")
     cache_memory_mb: int = Field(default=3072, ge=64, description="Memory of the embedded cache [MB].")
     alerts_keep_mb: int = Field(default=1024, ge=1, description="Alerts kept on Redis beyond what is archived [MB].")

@@ -78,7 +78,8 @@ class Supervisor:
         plan = [(name, name, 0) for name in names]
         plan += [(f"worker-{slot}", "worker", slot) for slot in range(self.settings.workers)]
         for offset, (name, role, slot) in enumerate(plan):
-            changes = {"slot": slot, "http_port": self.settings.http_port + offset}
+            # checked once, by the process that starts them
+            changes = {"slot": slot, "http_port": self.settings.http_port + offset, "start_checks": False}
             self.roles.append(RoleProcess(name=name, role=role, settings=self.settings.model_copy(update=changes)))
 
     def watch(self) -> None:

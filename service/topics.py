@@ -1,6 +1,11 @@
 """The names of the topics; all but ``work`` have one partition on Redis Streams."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from service.log.contract import Retention
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 NEXT_VISIT: Final = "next-visit"
 READOUT: Final = "readout"
@@ -11,9 +16,19 @@ RESULTS: Final = "results"
 COMMITTED: Final = "committed"
 DEAD_LETTERS: Final = "deadletters"
 STATUS: Final = "status"
+CONTROL: Final = "control"
+HEARTBEAT: Final = "heartbeat"
 
 INPUTS: Final = (NEXT_VISIT, READOUT)
-ALL: Final = (*INPUTS, WORK, ALERTS, MANIFESTS, RESULTS, COMMITTED, DEAD_LETTERS, STATUS)
+ALL: Final = (*INPUTS, WORK, ALERTS, MANIFESTS, RESULTS, COMMITTED, DEAD_LETTERS, STATUS, CONTROL, HEARTBEAT)
+
+
+def retention(settings: "Settings") -> dict[str, Retention]:
+    """How long each topic is kept where the server drops by itself; orders are kept for ever."""
+    size = settings.keep_partition_mb << 20 if settings.keep_partition_mb else None
+    kept = Retention(settings.keep_days, size)
+    short = Retention(min(settings.keep_days, 1.0), size)
+    return dict.fromkeys(ALL, kept) | {STATUS: short, HEARTBEAT: short, CONTROL: Retention()}
 
 
 def partition_counts(log_url: str, partitions: int) -> dict[str, int]:

@@ -145,7 +145,7 @@ class DetectorResult:
     """Per DIASource: row of ``dia_objects``, -1 for solar-system matches."""
     cutouts: Cutouts | None
     counts: dict[str, int]
-    """n_detected = n_flagged + n_low_reliability + n_sent, and more."""
+    """n_detected = n_flagged + n_low_reliability + n_sent + n_withheld + n_dropped, and more."""
     summary: dict[str, float]
     """Figures of the images: zero point, seeing, residuals, scales."""
     timings: tuple[StageTiming, ...]

@@ -4,10 +4,12 @@ from importlib import import_module
 from typing import Final
 
 import click
+import structlog
 
 from service.app import configure_logging
+from service.checks import ROLE_CHECKS, Level, run_checks
 from service.failpoints import arm
-from service.settings import read_settings, use_compiled_cache
+from service.settings import Settings, read_settings, use_compiled_cache
 
 MODULES: Final = {
     "all": "service.supervisor",
@@ -18,7 +20,9 @@ MODULES: Final = {
     "worker": "service.roles.run_worker",
 }
 
-COMPUTING: Final = frozenset({"all", "worker"})
+EXIT_REFUSED: Final = 2
+
+log = structlog.get_logger()
 
 
 @click.command(
@@ -30,13 +34,31 @@ Examples:
 )
 @click.option("--role", type=click.Choice(sorted(MODULES)), default="all", show_default=True)
 def command(role: str) -> None:
-    """Run the service until SIGTERM or Ctrl-C; work under way is finished first."""
+    """Run the service until SIGTERM or Ctrl-C; work under way is finished first.
+
+    What `sub60 check` finds wrong, and cannot heal, refuses to start: exit 2.
+    """
     settings = read_settings()
     configure_logging(settings.log_level)
     arm(settings.failpoints)
-    if settings.pipeline and role in COMPUTING:
-        use_compiled_cache(settings)  # before the first kernel is imported
-        from service.pipeline_config import pipeline_config
-
-        pipeline_config(settings)  # better refused here than by every child
+    use_compiled_cache(settings)  # before the first kernel is imported
+    if settings.start_checks and not may_start(settings, role):
+        raise SystemExit(EXIT_REFUSED)
     raise SystemExit(import_module(MODULES[role]).run(settings))
+
+
+def may_start(settings: Settings, role: str) -> bool:
+    """Run the role's checks; what may heal is logged and waited for by the role itself."""
+    is_sound = True
+    for finding in run_checks(settings, ROLE_CHECKS[role]):
+        if finding.level is Level.OK:
+            continue
+        refuses = finding.level is Level.FAILED and not finding.can_heal
+        is_sound &= not refuses
+        if finding.level is Level.FAILED:
+            log.error("check_failed", check=finding.name, reason=finding.text, can_heal=finding.can_heal)
+        else:
+            log.warning("check_warning", check=finding.name, reason=finding.text)
+        if refuses:
+            click.echo(f"sub60: {finding.name}: {finding.text}", err=True)
+    return is_sound

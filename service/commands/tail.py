@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from core.errors import ConfigurationError
+from service.commands.own_log import own_log
 from service.settings import read_settings
 
 POLL_S = 0.5
@@ -33,7 +33,7 @@ def command(log_url: str, start: str, count: int | None, full: bool, save: Path 
 
     saved: list[bytes] = []
     try:
-        for i, value in enumerate(_alerts(log_url or _own_log(), start), start=1):
+        for i, value in enumerate(_alerts(log_url or own_log(read_settings()), start), start=1):
             if save is not None:
                 saved.append(value)
             else:
@@ -67,15 +67,3 @@ def _alerts(log_url: str, start: str) -> Iterator[bytes]:
         reader = log.reader(topics.ALERTS, start="latest" if start == "latest" else "earliest")
         while True:
             yield from (message.value for message in reader.poll(POLL_S))
-
-
-def _own_log() -> str:
-    """Address of the log of the settings, or of the service whose state folder they name."""
-    settings = read_settings()
-    if settings.log_url:
-        return settings.log_url
-    path = settings.state_dir / "endpoints.json"
-    try:
-        return str(json.loads(path.read_text())["log_url"])
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"no service runs on {settings.state_dir}; give --log-url", code="no_log") from error

@@ -5,7 +5,7 @@ import click
 from core.errors import ConfigurationError
 from service.log import open_log
 from service.settings import Settings, read_settings
-from service.topics import partition_counts
+from service.topics import partition_counts, retention
 
 
 @click.group(
@@ -27,7 +27,7 @@ def create() -> None:
     settings = _settings()
     counts = partition_counts(settings.log_url, settings.partitions)
     with open_log(settings.log_url) as log:
-        log.ensure_topics(counts)
+        log.ensure_topics(counts, retention(settings))
     for topic, count in counts.items():
         click.echo(f"{topic:12} {count:4}")
 

@@ -144,6 +144,14 @@ class Checkpoint:
         return cls(offset=offset, recent=tuple(zip(flat[::2], flat[1::2], strict=True)), state=state)
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a topic keeps its records. None: for ever, or as many as there are."""
+
+    days: float | None = None
+    partition_bytes: int | None = None
+
+
 class Producer(Protocol):
     """Appends outside any commit: at least once."""
 
@@ -219,8 +227,10 @@ class Reader(Protocol):
 class Log(Protocol):
     """A log server, from which the parts above are had."""
 
-    def ensure_topics(self, topics: Mapping[str, int]) -> None:
+    def ensure_topics(self, topics: Mapping[str, int], retention: Mapping[str, Retention] | None = None) -> None:
         """Create missing topics with these numbers of partitions; another number than an existing topic's is refused.
+
+        ``retention`` is set on those that are created, where the server itself drops old records (Kafka).
 
         Raises :class:`core.errors.ConfigurationError`.
         """
@@ -247,6 +257,9 @@ class Log(Protocol):
 
     def size_bytes(self, topic: str) -> int:
         """Bytes of keys and values held, as far as the server can say; 0 where it cannot."""
+
+    def server_time_s(self) -> float | None:
+        """The server's UTC clock now [unix s]; None where it does not tell."""
 
     def ping(self) -> None:
         """Raise :class:`LogUnavailable` if the server does not answer."""

@@ -9,13 +9,20 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from core.errors import ConfigurationError
-from service.log.contract import LogUnavailable, Message, Record
+from service.log.contract import LogUnavailable, Message, Record, Retention
 from service.log.kafka_wire import (
-    MAX_MESSAGE_BYTES,
     Settings,
     Topics,
     common_settings,
@@ -26,11 +33,14 @@ from service.log.kafka_wire import (
     group_id,
     produce,
     producer_settings,
+    topic_config,
     unavailable,
 )
 from service.log.kafka_worker import KafkaWorkerLog
+from service.topics import STATUS
 
 TOPIC_READY_S: Final = 15.0
+CLOCK_KEY: Final = b"clock"
 
 
 class KafkaLog:
@@ -50,11 +60,21 @@ class KafkaLog:
         self._admin = AdminClient(common_settings(bootstrap, self._settings))
         self._topics = Topics(self._admin, timeout_s)
 
-    def ensure_topics(self, topics: Mapping[str, int]) -> None:
+    @property
+    def admin(self) -> AdminClient:
+        """For questions about the cluster itself."""
+        return self._admin
+
+    def producer_settings(self) -> Settings:
+        """Settings of this log's producers, for one that is to be tried."""
+        return producer_settings(self._bootstrap, self._settings)
+
+    def ensure_topics(self, topics: Mapping[str, int], retention: Mapping[str, Retention] | None = None) -> None:
         """Create missing topics with the cluster's default replication; refuse another number of partitions."""
-        config = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+        kept = retention or {}
         new = [
-            NewTopic(topic, partitions, replication_factor=-1, config=config) for topic, partitions in topics.items()
+            NewTopic(topic, partitions, replication_factor=-1, config=topic_config(kept.get(topic)))
+            for topic, partitions in topics.items()
         ]
         with unavailable("create topics"):
             for created in self._admin.create_topics(new, request_timeout=self._timeout_s).values() if new else ():
@@ -112,6 +132,20 @@ class KafkaLog:
         """Not known to a client: 0."""
         return 0
 
+    def server_time_s(self) -> float | None:
+        """Time of the broker that takes a record on the status topic; None where that topic keeps producers' times."""
+        stamped: list[tuple[int, int]] = []
+        producer = Producer(dict(self.producer_settings()) | {"delivery.timeout.ms": int(self._timeout_s * 1000)})
+        with unavailable("ask for the time"):
+            producer.produce(
+                STATUS, key=CLOCK_KEY, value=b"", on_delivery=lambda error, sent: stamped.append(_stamp(error, sent))
+            )
+            producer.flush(self._timeout_s + 5.0)
+        if not stamped:
+            raise LogUnavailable("cannot ask for the time: time-out", action="ask for the time")
+        kind, time_ms = stamped[0]
+        return time_ms / 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
+
     def ping(self) -> None:
         """Raise LogUnavailable if no broker answers."""
         with unavailable("ping"):
@@ -125,6 +159,13 @@ class KafkaLog:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _stamp(error: Any, sent: Any) -> tuple[int, int]:
+    if error is not None:
+        raise KafkaException(error)
+    kind, time_ms = sent.timestamp()
+    return kind, time_ms
 
 
 class KafkaProducer:

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from core.errors import ConfigurationError
-from service.log.contract import Checkpoint, LogUnavailable, Message, Record
+from service.log.contract import Checkpoint, LogUnavailable, Message, Record, Retention
 
 MAX_MESSAGE_BYTES: Final = 16 << 20
 READ_AHEAD: Final = 500
@@ -44,6 +44,16 @@ def producer_settings(bootstrap: str, extra: Settings) -> dict[str, Any]:
         "retry.backoff.ms": 10,
         "message.max.bytes": MAX_MESSAGE_BYTES,
     }
+
+
+def topic_config(retention: Retention | None) -> dict[str, str]:
+    """Configuration of a topic of ours: size limit, the broker's own timestamps, retention where one is given."""
+    config = {"max.message.bytes": str(MAX_MESSAGE_BYTES), "message.timestamp.type": "LogAppendTime"}
+    if retention is not None:
+        days, size = retention.days, retention.partition_bytes
+        config["retention.ms"] = "-1" if days is None else str(int(days * 86_400_000))
+        config["retention.bytes"] = "-1" if size is None else str(size)
+    return config
 
 
 def group_id(name: str, topic: str) -> str:

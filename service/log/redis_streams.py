@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
 from core.errors import ConfigurationError
-from service.log.contract import Message, Record
+from service.log.contract import Message, Record, Retention
 from service.log.redis_scripts import APPEND, STORE_OFFSETS, TRIM
-from service.log.redis_wire import Topics, connect, decode_entries, key, read_streams, unavailable
+from service.log.redis_wire import Client, Topics, connect, decode_entries, key, read_streams, unavailable
 from service.log.redis_worker import RedisWorkerLog
 
 APPEND_BYTES: Final = 16 << 20
@@ -34,8 +34,13 @@ class RedisLog:
         self._client = connect(url, timeout_s)
         self._topics = Topics(self._client)
 
-    def ensure_topics(self, topics: Mapping[str, int]) -> None:
-        """Create missing topics; refuse another number of partitions."""
+    @property
+    def client(self) -> Client:
+        """Connection for questions about the server itself."""
+        return self._client
+
+    def ensure_topics(self, topics: Mapping[str, int], retention: Mapping[str, Retention] | None = None) -> None:
+        """Create missing topics; refuse another number of partitions. Old records go by :meth:`trim` only."""
         for topic, partitions in topics.items():
             with unavailable("create a topic"):
                 self._client.hsetnx(key("topics"), topic, str(partitions))
@@ -81,6 +86,12 @@ class RedisLog:
     def size_bytes(self, topic: str) -> int:
         """Bytes of keys and values held."""
         return sum(self._sizes(topic))
+
+    def server_time_s(self) -> float | None:
+        """TIME of the server."""
+        with unavailable("ask for the time"):
+            seconds, microseconds = self._client.time()
+        return float(seconds) + float(microseconds) / 1e6
 
     def ping(self) -> None:
         """Raise LogUnavailable if the server does not answer."""

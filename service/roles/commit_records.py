@@ -1,7 +1,8 @@
 """The records of one commit: alerts, manifest, result and, where the input was refused, a dead letter."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from service.log.contract import Record
 from service.records import DeadLetter, Manifest, Readout, pack
 from service.roles.work_queue import Work
 
-MAX_PAYLOAD_BYTES = 65536
+MAX_PAYLOAD_BYTES: Final = 65536
+OPERATOR_HOLD: Final = "operator_hold"
+"""Code of readouts whose alerts an operator holds back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ def make_manifest(finished: Finished, worker: str, now_tai_s: float) -> Manifest
         "is_clock_suspect": attempt.is_clock_suspect,
         "attempt": attempt.number + attempt.work.n_retries,
         "worker": worker,
+        "redrive": readout.redrive,
     }
     if delivery is not None:
         manifest |= {
@@ -104,6 +108,22 @@ def make_records(finished: Finished, manifest: Manifest) -> list[Record]:
     if finished.is_dead_letter:
         records.append(Record(topics.DEAD_LETTERS, key, pack(_dead_letter(finished, manifest))))
     return records
+
+
+def withhold(finished: Finished) -> Finished:
+    """The same without its alerts, as an operator ordered; what is found goes to the archive all the same."""
+    delivery = finished.delivery
+    if delivery is None or not delivery.alerts:
+        return finished
+    n_withheld = len(delivery.alerts)
+    counts = delivery.counts | {"n_sent": 0, "n_withheld": delivery.counts.get("n_withheld", 0) + n_withheld}
+    return replace(
+        finished,
+        outcome=Outcome.HELD,
+        code=OPERATOR_HOLD,
+        message=f"{n_withheld} alerts held back by an operator's order",
+        delivery=replace(delivery, alerts=(), alert_ids=delivery.alert_ids[:0], counts=counts),
+    )
 
 
 def visit_key(readout: Readout) -> bytes:

@@ -27,6 +27,8 @@ from service.metrics import Metrics
 from service.records import DeadLetter, Prepare, Readout, pack
 from service.roles.commit_records import MAX_PAYLOAD_BYTES
 
+REDRIVEN: Final = "redriven"
+"""Header of an event that an operator sent again: it may be old."""
 SIDECAR_TRIES: Final = 20
 SIDECAR_WAIT_S: Final = 0.1
 
@@ -65,7 +67,7 @@ class FanOut:
         """Records to append for one message of an input topic."""
         try:
             value = parse_json(message.value)
-            made = self._next_visit(value) if message.topic == topics.NEXT_VISIT else self._readout(value)
+            made = self._next_visit(value) if message.topic == topics.NEXT_VISIT else self._readout(value, message)
         except RejectedInputError as error:
             self._metrics.events.labels(message.topic, "rejected").inc()
             self._metrics.dead_letters.labels(error.code).inc()
@@ -106,12 +108,12 @@ class FanOut:
             visit=event.visit,
         )
 
-    def _readout(self, value: dict[str, Any]) -> list[Record]:
+    def _readout(self, value: dict[str, Any], message: Message) -> list[Record]:
         keys = object_keys(value)
         events = [value] if keys is None else [self._sidecar(key) for key in keys]
-        return [self._readout_work(event) for event in events]
+        return [self._readout_work(event, may_be_old=REDRIVEN in message.headers) for event in events]
 
-    def _readout_work(self, value: dict[str, Any]) -> Record:
+    def _readout_work(self, value: dict[str, Any], *, may_be_old: bool) -> Record:
         event = parse_event(ReadoutEvent, value)
         check_camera(event, self._camera)
         readout = Readout(
@@ -131,6 +133,7 @@ class FanOut:
             rot_sky_deg=event.rot_sky_deg,
             received_tai_s=self._clock.tai_s(),
             digest=event.digest,
+            may_be_old=may_be_old,
         )
         return self._work(event.detector, readout)
 

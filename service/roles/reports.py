@@ -11,6 +11,8 @@ from service.clock import Clock
 from service.log.contract import LogUnavailable, Producer, Record
 from service.metrics import Metrics
 from service.records import Committed, Heartbeat, Manifest, pack
+from service.roles.alert_switch import AlertSwitch
+from service.roles.broker_heartbeat import BrokerHeartbeat
 from service.roles.commit_records import Finished, visit_key
 
 HEARTBEAT_S: Final = 2.0
@@ -39,6 +41,7 @@ class Reporter:
         self._references: dict[int, tuple[float, float] | None] = {}
         self._beat_at_s = 0.0
         self._last_beat: tuple[object, ...] = ()
+        self._heartbeat = BrokerHeartbeat(name, producer, clock, metrics)
 
     def committed(self, finished: Finished, manifest: Manifest, commit_s: float, now_tai_s: float) -> None:
         """A readout's commit has returned at ``now_tai_s``."""
@@ -55,7 +58,9 @@ class Reporter:
             latency_s=latency_s,
             shutter_latency_s=now_tai_s - manifest.exposure_end_tai_s,
             is_clock_suspect=manifest.is_clock_suspect,
+            redrive=manifest.redrive,
         )
+        self._heartbeat.committed(manifest.n_alerts, now_tai_s)
         log.info("detector_done", commit_s=round(commit_s, 4), latency_s=round(latency_s, 3), **_fields(manifest))
         key = visit_key(finished.attempt.work.readout)
         generation = finished.attempt.generation
@@ -74,16 +79,23 @@ class Reporter:
             self._references = {generation: cpu_wall_s}  # its commit is still under way
 
     def turn(
-        self, *, is_ready: bool, partitions: tuple[int, ...], n_waiting: int, current: tuple[int, int] | None
+        self,
+        *,
+        is_ready: bool,
+        partitions: tuple[int, ...],
+        n_waiting: int,
+        current: tuple[int, int] | None,
+        switch: AlertSwitch,
     ) -> None:
         """Called at each turn of the loop: gauges, heartbeat when something changed or two seconds passed."""
+        self._heartbeat.turn(is_ready=is_ready, alerts_held=switch.is_held)
         self._metrics.waiting.set(n_waiting)
         self._metrics.partitions.set(len(partitions))
         now = self._clock.monotonic_s()
         for generation in [g for g, (until, _, _) in self._held.items() if until < now]:
             _, key, record = self._held.pop(generation)
             self._append(Record(topics.COMMITTED, key, pack(record)))
-        beat = (is_ready, partitions, current)
+        beat = (is_ready, partitions, current, switch.offset)
         if beat == self._last_beat and now < self._beat_at_s:
             return
         self._beat_at_s, self._last_beat = now + HEARTBEAT_S, beat
@@ -94,6 +106,8 @@ class Reporter:
             partitions=partitions,
             n_waiting=n_waiting,
             current=current,
+            alerts_held=switch.is_held,
+            control_offset=switch.offset,
         )
         self._append(Record(topics.STATUS, self.name.encode(), pack(heartbeat)))
 
@@ -131,7 +145,7 @@ class Reporter:
             metrics.bundle_parts.labels(kind, source).inc()
         for call in manifest.redis_skipped:
             metrics.redis_skipped.labels(call).inc()
-        if manifest.outcome in (Outcome.DUPLICATE, Outcome.EXPIRED):
+        if manifest.outcome in (Outcome.DUPLICATE, Outcome.EXPIRED) or manifest.redrive:
             return
         if manifest.is_clock_suspect:
             metrics.clock_suspect.inc()
@@ -154,6 +168,7 @@ def _fields(manifest: Manifest) -> dict[str, object]:
         "message": manifest.message,
         "n_alerts": manifest.n_alerts,
         "attempt": manifest.attempt,
+        "redrive": manifest.redrive,
         "clock_suspect": manifest.is_clock_suspect,
         "wall_s": round(manifest.wall_s, 4),
         "cpu_s": round(manifest.cpu_s, 4),

@@ -18,6 +18,7 @@ from service.storage.history import HistoryStore
 
 TRIM_TURN_S: Final = 0.5
 RESULTS_KEEP_BYTES: Final = 256 << 20
+SIGNS_KEEP_BYTES: Final = 16 << 20
 
 log = structlog.get_logger()
 
@@ -36,6 +37,8 @@ def run(settings: Settings) -> int:
     limits = {
         topics.ALERTS: (settings.alerts_keep_mb << 20, (FILES,)),
         topics.RESULTS: (RESULTS_KEEP_BYTES, sinks),
+        topics.STATUS: (SIGNS_KEEP_BYTES, ()),
+        topics.HEARTBEAT: (SIGNS_KEEP_BYTES, ()),
     }
     trimmer = Trimmer(opened, limits, process.clock)
     loops["trim"] = partial(_trim, process, trimmer)

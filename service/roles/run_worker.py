@@ -9,6 +9,7 @@ import structlog
 from service import topics
 from service.child import Child, FromChild
 from service.log.contract import IdentityTaken, Producer, WorkerLog
+from service.roles.alert_switch import AlertSwitch
 from service.roles.attempts import RedisAttempts
 from service.roles.reports import Reporter
 from service.roles.runner import Process, make_process, open_topics, start_http
@@ -26,7 +27,8 @@ def run(settings: Settings) -> int:
     server = start_http(process)
     opened = open_topics(process)
     worker_log = opened.join(GROUP, topics.WORK, settings.slot)
-    worker = make_worker(process, opened.producer(), worker_log)
+    switch = AlertSwitch(opened.reader(topics.CONTROL), process.metrics)
+    worker = make_worker(process, opened.producer(), worker_log, switch)
     try:
         while not process.stopping.is_set():
             worker.turn()
@@ -44,7 +46,7 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def make_worker(process: Process, producer: Producer, worker_log: WorkerLog) -> Worker:
+def make_worker(process: Process, producer: Producer, worker_log: WorkerLog, switch: AlertSwitch) -> Worker:
     """A worker on real parts."""
     settings = process.settings
     inbox: queue.SimpleQueue[FromChild] = queue.SimpleQueue()
@@ -66,6 +68,7 @@ def make_worker(process: Process, producer: Producer, worker_log: WorkerLog) -> 
                 process.metrics,
                 waits_for_reference=settings.measure_reference,
             ),
+            switch=switch,
             metrics=process.metrics,
             health=process.health,
         )

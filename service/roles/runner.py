@@ -76,7 +76,7 @@ def open_topics(process: Process) -> Log:
         process.health.turn()
         try:
             opened = open_log(settings.log_url)
-            opened.ensure_topics(counts)
+            opened.ensure_topics(counts, topics.retention(settings))
         except LogUnavailable as error:
             process.metrics.log_errors.inc()
             log.warning("log_unavailable", reason=str(error))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from service.log.contract import Message
-from service.records import Readout
+from service.records import Readout, run_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,11 @@ class Work:
     def partition(self) -> int:
         """Partition of the work topic."""
         return self.message.partition
+
+    @property
+    def run(self) -> int:
+        """Detector and redrive in one number: what duplicates are known by, with the visit."""
+        return run_key(self.readout.detector, self.readout.redrive)
 
 
 class WorkQueue:
@@ -51,10 +56,10 @@ class WorkQueue:
             self.hold(work.partition, until_s)
 
     def next(self, now_s: float) -> Work | None:
-        """The head with the earliest end of readout; it stays in the queue."""
+        """The head with the earliest end of readout, redriven ones last; it stays in the queue."""
         held = self._held_until_s
         heads = [works[0] for p, works in self._by_partition.items() if works and held.get(p, now_s) <= now_s]
-        return min(heads, key=lambda work: work.readout.readout_end_tai_s, default=None)
+        return min(heads, key=_urgency, default=None)
 
     def finish(self, work: Work) -> None:
         """Take a head away."""
@@ -70,3 +75,7 @@ class WorkQueue:
                 del self._by_partition[partition]
             elif works and works[0].message.epoch != epoch:
                 self._by_partition[partition] = deque(work for work in works if work.message.epoch == epoch)
+
+
+def _urgency(work: Work) -> tuple[bool, float]:
+    return work.readout.is_late_by_intent, work.readout.readout_end_tai_s

@@ -18,8 +18,9 @@ from service.health import Health
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, WorkerLog
 from service.metrics import Metrics
 from service.records import Prepare, Readout, unpack_any
+from service.roles.alert_switch import AlertSwitch
 from service.roles.attempts import Attempts
-from service.roles.commit_records import Attempt, Finished, make_manifest, make_records
+from service.roles.commit_records import Attempt, Finished, make_manifest, make_records, withhold
 from service.roles.hints import Hints
 from service.roles.reports import Reporter
 from service.roles.work_queue import Work, WorkQueue
@@ -54,6 +55,7 @@ class Parts:
     inbox: "queue.SimpleQueue[FromChild]"
     attempts: Attempts
     reporter: Reporter
+    switch: AlertSwitch
     metrics: Metrics
     health: Health
 
@@ -68,7 +70,7 @@ class Worker:
         self._parts = parts
         self._settings, self._clock, self._metrics = parts.settings, parts.clock, parts.metrics
         self._switched_off = switched_off(parts.settings)
-        self._log, self._child = parts.log, parts.child
+        self._log, self._child, self._switch = parts.log, parts.child, parts.switch
         self._queue = WorkQueue()
         self._hints = Hints(parts.settings.prepare_expire_s, parts.metrics)
         self._uncommitted: deque[Finished] = deque()
@@ -93,6 +95,7 @@ class Worker:
         self._hear_child()
         if not is_draining:
             self._start_next()
+        self._switch.turn()
         self._commit_finished()
         self._poll()
         self._watch_job()
@@ -102,12 +105,13 @@ class Worker:
             partitions=tuple(self._log.assignment()),
             n_waiting=len(self._queue),
             current=(self._job.work.readout.visit, self._job.work.readout.detector) if self._job else None,
+            switch=self._switch,
         )
 
     def stop(self) -> None:
         """Give up what is under way; it will be done again by whoever owns the partition next."""
         if self._job is not None:
-            self._parts.attempts.forgive(self._job.work.readout.visit, self._job.work.readout.detector)
+            self._parts.attempts.forgive(self._job.work.readout.visit, self._job.work.run)
         self._child.kill()
         self._parts.reporter.flush()
 
@@ -142,7 +146,7 @@ class Worker:
         if self._job is not None and not _is_ours(self._job.work, assignment):
             readout = self._job.work.readout
             log.warning("job_lost", visit=readout.visit, detector=readout.detector)
-            self._parts.attempts.forgive(readout.visit, readout.detector)
+            self._parts.attempts.forgive(readout.visit, self._job.work.run)
             self._job = None
 
     def _take(self, message: Message) -> None:
@@ -176,19 +180,22 @@ class Worker:
     def _attempt(self, work: Work) -> Attempt:
         now, monotonic = self._clock.tai_s(), self._clock.monotonic_s()
         t0, received = work.readout.readout_end_tai_s, work.readout.received_tai_s
+        # What an operator sent back is late by intent: its clock starts anew.
+        clock_starts = now if work.readout.is_late_by_intent else min(t0, received)
         return Attempt(
             work=work,
             number=0,
             started_tai_s=now,
             started_monotonic_s=monotonic,
-            deadline_monotonic_s=monotonic + min(t0, received) + self._settings.deadline_s - now,
-            is_clock_suspect=abs(received - t0) > self._settings.clock_suspect_s,
+            deadline_monotonic_s=monotonic + clock_starts + self._settings.deadline_s - now,
+            is_clock_suspect=not work.readout.redrive and abs(received - t0) > self._settings.clock_suspect_s,
         )
 
     def _finish_unseen(self, attempt: Attempt) -> Finished | None:
         """The outcome of readouts whose pixels nobody needs to look at."""
         readout = attempt.work.readout
-        if attempt.started_tai_s - readout.readout_end_tai_s > self._settings.expire_s:
+        age_s = attempt.started_tai_s - readout.readout_end_tai_s
+        if age_s > self._settings.expire_s and not readout.is_late_by_intent:
             return Finished(attempt=attempt, outcome=Outcome.EXPIRED, code="expired", message="older than the limit")
         if self._is_duplicate(attempt.work):
             return Finished(attempt=attempt, outcome=Outcome.DUPLICATE)
@@ -201,14 +208,14 @@ class Worker:
         return None
 
     def _is_duplicate(self, work: Work) -> bool:
-        key = (work.readout.visit, work.readout.detector)
+        key = (work.readout.visit, work.run)
         checkpoint = self._log.checkpoint(work.partition)
-        waiting = ((f.attempt.work.readout.visit, f.attempt.work.readout.detector) for f in self._uncommitted)
+        waiting = ((f.attempt.work.readout.visit, f.attempt.work.run) for f in self._uncommitted)
         return (checkpoint is not None and checkpoint.has(*key)) or key in waiting
 
     def _start(self, attempt: Attempt) -> None:
         readout = attempt.work.readout
-        number, is_done = self._parts.attempts.start(readout.visit, readout.detector)
+        number, is_done = self._parts.attempts.start(readout.visit, attempt.work.run)
         reach(Failpoint.WORKER_COUNTED)
         attempt = replace(attempt, number=number)
         if is_done:
@@ -304,7 +311,7 @@ class Worker:
         assert self._job is not None
         attempt, self._job = self._job, None
         work, now = attempt.work, self._clock.monotonic_s()
-        self._parts.attempts.forgive(work.readout.visit, work.readout.detector)
+        self._parts.attempts.forgive(work.readout.visit, work.run)
         self._metrics.failures.labels(code).inc()
         log.warning("attempt_postponed", visit=work.readout.visit, code=code, n_retries=work.n_retries)
         if _is_last(attempt):
@@ -337,7 +344,8 @@ class Worker:
     # commits
 
     def _commit_finished(self) -> None:
-        while self._uncommitted and self._clock.monotonic_s() >= self._retry_at_s:
+        # Operators' orders of before our start come first: a hold outlives every worker.
+        while self._switch.is_current and self._uncommitted and self._clock.monotonic_s() >= self._retry_at_s:
             try:
                 self._commit(self._uncommitted[0])
                 self._uncommitted.popleft()
@@ -358,20 +366,21 @@ class Worker:
                 self._retry_at_s = self._clock.monotonic_s() + wait
 
     def _commit(self, finished: Finished) -> None:
+        finished = withhold(finished) if self._switch.is_held else finished
         work = finished.attempt.work
         readout = work.readout
         before = self._log.checkpoint(work.partition) or Checkpoint()
         manifest = make_manifest(finished, self._parts.reporter.name, self._clock.tai_s())
         records = make_records(finished, manifest)
         is_new = finished.outcome is not Outcome.DUPLICATE
-        after = before.advance(work.message, visit=readout.visit if is_new else None, detector=readout.detector)
+        after = before.advance(work.message, visit=readout.visit if is_new else None, detector=work.run)
         started = self._clock.monotonic_s()
         reach(Failpoint.COMMIT_STARTED)
         self._log.commit(work.partition, after, records, epoch=work.message.epoch)
         commit_s = self._clock.monotonic_s() - started
         reach(Failpoint.WORKER_COMMITTED)
         if is_new:
-            self._parts.attempts.done(readout.visit, readout.detector)
+            self._parts.attempts.done(readout.visit, work.run)
         reach(Failpoint.WORKER_MARKED)
         self._parts.reporter.committed(finished, manifest, commit_s, self._clock.tai_s())
         reach(Failpoint.WORKER_REPORTED)

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import sqlalchemy
 from astropy.time import Time
-from lsst.dax.apdb import Apdb
+from lsst.dax.apdb import Apdb, ApdbTables
 from lsst.dax.apdb.sql import ApdbSql
 from lsst.sphgeom import Angle, Circle, LonLat, UnitVector3d
 
@@ -27,6 +28,7 @@ from core.errors import ConfigurationError, TransientError
 from service.storage.tables import sort_history
 
 HISTORY_DAYS: Final = 365.0
+_TRIED: Final = "sub60:check"
 
 _DTYPES: Final = {"diaObject": DIA_OBJECT, "diaSource": DIA_SOURCE, "diaForcedSource": DIA_FORCED_SOURCE}
 _NULL_OF: Final = {"long": NULL_LONG, "timestamp-micros": NULL_LONG, "int": NULL_INT}
@@ -105,6 +107,44 @@ class ApdbStore:
             same = self._newest_ids if start == self._newest_mjd else set()
             self._newest_mjd, self._newest_ids = start, same | {int(i) for i in current["diaObjectId"]}
         return True
+
+    def schema_version(self) -> str:
+        """Version of the database's schema, as it was made; raises TransientError when it does not answer."""
+        try:
+            return str(self._apdb.metadata.get("version:schema", "unknown"))
+        except Exception as error:  # as above
+            raise TransientError(f"the APDB does not answer: {error}", code="apdb_unavailable") from error
+
+    def try_write(self) -> None:
+        """Write a word into the database's metadata and take it out; raises ConfigurationError where it may not."""
+        try:
+            self._apdb.metadata.set(_TRIED, "1", force=True)
+            self._apdb.metadata.delete(_TRIED)
+        except Exception as error:  # as above
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(
+                f"the APDB cannot be written: {reason}; has its user the right to write?", code="apdb_read_only"
+            ) from error
+
+    def count_rows(self, start_mjd_tai: float, end_mjd_tai: float) -> dict[tuple[int, int], tuple[int, int]] | None:
+        """Rows of DiaSource and of DiaForcedSource by (visit, detector), midpoints within both bounds.
+
+        None where the database is no SQL one: Cassandra cannot be asked without reading all of it.
+        """
+        if not isinstance(self._apdb, ApdbSql):
+            return None
+        counts: dict[tuple[int, int], list[int]] = {}
+        try:
+            with self._apdb._engine.begin() as connection:
+                for i, table in enumerate((ApdbTables.DiaSource, ApdbTables.DiaForcedSource)):
+                    columns = self._apdb._schema.get_table(table).c
+                    query = sqlalchemy.select(columns.visit, columns.detector, sqlalchemy.func.count())
+                    query = query.where(columns.midpointMjdTai.between(start_mjd_tai, end_mjd_tai))
+                    for visit, detector, count in connection.execute(query.group_by(columns.visit, columns.detector)):
+                        counts.setdefault((int(visit), int(detector)), [0, 0])[i] = int(count)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise TransientError("the APDB does not answer", code="apdb_unavailable") from error
+        return {key: (sources, forced) for key, (sources, forced) in counts.items()}
 
     def _with_newer_version(self, start_mjd: float, time: Time) -> list[int]:
         """Objects whose stored version begins at or after a time; asked of the database for a late visit, and at first.

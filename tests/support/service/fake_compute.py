@@ -3,19 +3,21 @@
 import os
 import signal
 import time
+from pathlib import Path
 
-import numpy as np
-
-from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, SS_SOURCE, empty_catalog
+from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, SS_SOURCE, empty_catalog
 from core.errors import Outcome, RejectedInputError, TransientError, UnusableDataError
-from core.ids import source_ids
 from service.answers import Answer, Job
 from service.records import Prepare, Result
 from service.settings import Settings
+from tests.support.service.small_alerts import MIDPOINT_MJD_TAI, small_alerts, small_sources
 
 
 class FakeCompute:
-    """``ok:N`` gives N alerts; the other URIs fail in the way they say."""
+    """``ok:N`` gives N alerts, ``storm:N`` N that are held unless redriven; the other URIs fail in the way they say.
+
+    ``until:PATH`` is a bug until there is a file of that name.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -37,7 +39,7 @@ class FakeCompute:
             os.kill(os.getpid(), signal.SIGKILL)
         if verb == "hang":
             time.sleep(float(argument))
-        if verb == "bug":
+        if verb == "bug" or (verb == "until" and not Path(argument).exists()):
             raise ValueError("a bug")
         if verb == "reject":
             raise RejectedInputError("no such thing", code="bad_header")
@@ -53,25 +55,30 @@ class FakeCompute:
             raise TransientError("the store is away", code="store_unreadable")
         if verb == "lasting":
             return Answer(outcome=Outcome.NO_TEMPLATE, code="store_unreadable", is_dead_letter=True)
-        n = int(argument or 0)
-        ids = source_ids(1, readout.visit, readout.detector, np.arange(n))
-        sources = empty_catalog(DIA_SOURCE, n)
-        sources["diaSourceId"] = ids
+        return self._answer(job, 1 if verb == "until" else int(argument or 0))
+
+    def _answer(self, job: Job, n: int) -> Answer:
+        readout = job.readout
+        is_storm = readout.uri.startswith("storm:") and not readout.redrive
+        outcome = Outcome.HELD if is_storm else Outcome.ALERTS
+        sources = small_sources(readout.visit, readout.detector, n)
+        alerts = [] if is_storm else small_alerts(sources)
         part = ("calibrations", "memory" if (readout.group, readout.detector) in self._prepared else "cold", "", 8)
         return Answer(
-            outcome=Outcome.ALERTS,
-            counts={"n_detected": n, "n_sent": n},
+            outcome=outcome,
+            code="storm" if is_storm else "",
+            counts={"n_detected": n, "n_flagged": 0, "n_sent": len(alerts), "n_withheld": n - len(alerts)},
             summary={"seeing_arcsec": 0.8},
             timings=(("isr", 0.01, 0.01),),
             bundle=(part,),
-            alert_ids=ids,
-            alerts=tuple(b"alert %d" % number for number in ids.tolist()),
+            alert_ids=sources["diaSourceId"][: len(alerts)],
+            alerts=tuple(alerts),
             result=Result(
                 visit=readout.visit,
                 detector=readout.detector,
                 band=readout.band,
-                outcome=Outcome.ALERTS,
-                midpoint_mjd_tai=60000.0,
+                outcome=outcome,
+                midpoint_mjd_tai=MIDPOINT_MJD_TAI,
                 processed_mjd_tai=job.processed_mjd_tai,
                 dia_sources=sources,
                 dia_objects=empty_catalog(DIA_OBJECT, 0),

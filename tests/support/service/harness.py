@@ -19,6 +19,7 @@ from service.health import Health
 from service.log import Record
 from service.metrics import Metrics
 from service.records import Committed, DeadLetter, Manifest, unpack
+from service.roles.alert_switch import AlertSwitch
 from service.roles.fanout import FanOut
 from service.roles.prefetch import GROUP as PREFETCH_GROUP
 from service.roles.prefetch import Prefetch
@@ -59,7 +60,8 @@ class Service:
         )
         self._inputs = [InputLoop(self.log, topic, self.fan_out, poll_s=0) for topic in topics.INPUTS]
         self._worker_log = self.log.join(GROUP, topics.WORK, 0)
-        self.worker: Worker = make_worker(self.process, self.log.producer(), self._worker_log)
+        switch = AlertSwitch(self.log.reader(topics.CONTROL), self.process.metrics)
+        self.worker: Worker = make_worker(self.process, self.log.producer(), self._worker_log, switch)
         self._readers = {topic: self.log.reader(topic) for topic in topics.ALL}
         self._seen: dict[str, list[Any]] = {topic: [] for topic in topics.ALL}
         self._others: list[Callable[[], None]] = []

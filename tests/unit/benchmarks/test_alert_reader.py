@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,14 @@ def test_what_is_missing_or_twice_is_counted() -> None:
     assert counts["duplicates"] == 1
     assert counts["id_digest_mismatches"] == 1
     assert tally(values).counts([], n_readouts=1)["unannounced"] == 1
+
+
+def test_of_a_redriven_detector_the_last_manifest_counts() -> None:
+    values = [encode_alert(alert(number)) for number in (11, 12, 13)]
+    held = replace(manifest([]), outcome=Outcome.HELD)
+    counts = tally(values).counts([held, replace(manifest([11, 12, 13]), redrive=1)], n_readouts=1)
+    assert (counts["published"], counts["lost"], counts["id_digest_mismatches"]) == (3, 0, 0)
+    assert tally([]).counts([held, replace(manifest([11, 12, 13]), redrive=1)], n_readouts=1)["lost"] == 3
 
 
 def test_broken_alerts_are_invalid() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import RejectedInputError
-from core.ids import pack_visit, source_ids, unpack_visit
+from core.ids import pack_visit, source_ids, unpack_visit, visits_of
 
 visits = st.builds(pack_visit, st.sampled_from([20000101, 20261123, 20991231]), st.integers(0, 99_999))
 
@@ -19,6 +19,8 @@ def test_bits_can_be_read_back(visit: int, detector: int, row: int, release: int
     assert value >> 16 & 0xFF == detector
     assert value >> 24 & 0x1FFFF == unpack_visit(visit)[1]
     assert value >> 57 == release
+    found_visit, found_detector = visits_of(np.array([value], np.int64))
+    assert (found_visit.tolist(), found_detector.tolist()) == ([visit], [detector])
 
 
 def test_equal_inputs_give_equal_ids_and_different_days_differ() -> None:

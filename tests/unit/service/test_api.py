@@ -107,6 +107,16 @@ def test_latency_leaves_out_what_does_not_count(api: Api) -> None:
     assert latency["latency_s"] == {"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
 
 
+def test_of_a_redriven_detector_the_last_word_counts_and_the_first_latency(api: Api) -> None:
+    held = replace(MANIFEST, outcome=Outcome.HELD, n_alerts=0)
+    api.take(held, replace(COMMITTED, outcome=Outcome.HELD, n_alerts=0))
+    api.take(replace(MANIFEST, redrive=1), replace(COMMITTED, redrive=1, latency_s=5000.0))
+    answer = api.get(f"/visits/{VISIT}/detectors/3").json()
+    assert (answer["outcome"], answer["redrive"], answer["committed"]["latency_s"]) == ("alerts", 1, 5000.0)
+    assert api.get("/latency").json()["latency_s"]["max"] == 2.5
+    assert api.get("/summary").json()["alerts"] == 7
+
+
 def test_percentiles_are_nearest_rank() -> None:
     assert percentile([], 0.5) is None
     assert percentile([3.0], 0.99) == 3.0

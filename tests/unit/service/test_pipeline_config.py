@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from core.config import PipelineConfig
 from core.errors import ConfigurationError
-from service.cli import EXIT_CONFIGURATION, main
+from service.cli import main
+from service.commands.serve import EXIT_REFUSED
 from service.pipeline_config import pipeline_config
 from service.settings import read_settings, to_environment
 
@@ -78,16 +79,16 @@ def test_the_child_gets_it_with_the_settings(tmp_path: Path, monkeypatch: pytest
 def test_check_names_what_the_file_changes_or_fails(tmp_path: Path) -> None:
     good = CliRunner().invoke(main, ["check"], env={"SUB60_PIPELINE": written(tmp_path, TOML)})
     assert "psf.n_rounds = 1, subtract.convolve = template, subtract.kernel.half_width_pix = 16" in good.output
-    assert "ok      pipeline" in good.output
+    assert "ok      pipeline " in good.output
     bad = CliRunner().invoke(main, ["check"], env={"SUB60_PIPELINE": written(tmp_path, "psf.rounds = 1")})
     assert bad.exit_code == 1
-    assert "failed  pipeline unknown_pipeline_field" in bad.output
+    assert "failed  pipeline  unknown_pipeline_field" in bad.output
 
 
 @pytest.mark.parametrize("role", ["all", "worker"])
 def test_roles_that_compute_refuse_to_start_with_a_wrong_file(tmp_path: Path, role: str) -> None:
     environment = {"SUB60_PIPELINE": written(tmp_path, "psf.n_round = 1"), "SUB60_STATE_DIR": str(tmp_path / "state")}
     done = CliRunner().invoke(main, ["serve", "--role", role], env=environment)
-    assert done.exit_code == EXIT_CONFIGURATION
+    assert done.exit_code == EXIT_REFUSED
     assert "did you mean psf.n_rounds" in done.output
     assert not (tmp_path / "state").exists()

@@ -1,31 +1,55 @@
 """The worker's loop over a log, a child and a clock in memory."""
 
+import json
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, SS_SOURCE, empty_catalog
 from core.errors import Outcome
+from core.timescales import format_tai
+from service.control import send_order
 from service.health import Health
 from service.log.contract import CommitUnknown, Fenced, LogUnavailable
 from service.metrics import Metrics
-from service.records import Committed, DeadLetter, Manifest, unpack
+from service.records import Committed, DeadLetter, Heartbeat, Manifest, Result, Verb, unpack
+from service.roles.alert_switch import AlertSwitch
 from service.roles.reports import Reporter
 from service.roles.worker import Parts, Worker
 from service.settings import read_settings
 from tests.support.service.builders import T0, VISIT, prepare, readout
 from tests.support.service.fakes import FakeAttempts, FakeChild, FakeClock, FakeLog
+from tests.support.service.memory_log import MemoryLog
+
+
+def empty_result() -> Result:
+    """A result without rows."""
+    return Result(
+        visit=VISIT,
+        detector=0,
+        band="r",
+        outcome=Outcome.ALERTS,
+        midpoint_mjd_tai=60000.0,
+        processed_mjd_tai=60000.0,
+        dia_sources=empty_catalog(DIA_SOURCE, 0),
+        dia_objects=empty_catalog(DIA_OBJECT, 0),
+        dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
+        ss_sources=empty_catalog(SS_SOURCE, 0),
+    )
 
 
 class Bench:
     """A worker and everything around it."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, control: MemoryLog | None = None, **settings: Any) -> None:
         self.clock, self.log, self.child, self.attempts = FakeClock(), FakeLog(), FakeChild(), FakeAttempts()
         self.registry = CollectorRegistry()
         metrics = Metrics(self.registry)
         self.health = Health(self.clock)
         waits = bool(settings.get("measure_reference", False))
+        self.control = control or MemoryLog()
+        self.switch = AlertSwitch(self.control.reader("control"), metrics)
         self.worker = Worker(
             Parts(
                 settings=read_settings({}, **settings),
@@ -35,6 +59,7 @@ class Bench:
                 inbox=self.child,  # type: ignore[arg-type]
                 attempts=self.attempts,
                 reporter=Reporter("w0", self.log, self.clock, metrics, waits_for_reference=waits),
+                switch=self.switch,
                 metrics=metrics,
                 health=self.health,
             )
@@ -58,6 +83,10 @@ class Bench:
         return [
             unpack(Manifest, r.value) for _, _, records in self.log.commits for r in records if r.topic == "manifests"
         ]
+
+    def beats(self) -> list[Heartbeat]:
+        """Of the status topic."""
+        return [unpack(Heartbeat, r.value) for r in self.log.appended if r.topic == "status"]
 
     def sample(self, name: str, **labels: str) -> float:
         """A metric's value, 0 if it never moved."""
@@ -329,3 +358,98 @@ def test_a_readout_that_is_late_already_is_given_a_while() -> None:
     bench.clock.now += 6.0
     bench.turn(2)
     assert bench.child.jobs[-1].is_last_attempt
+
+
+def test_a_hold_keeps_alerts_back_until_the_release_and_results_go_on() -> None:
+    bench = Bench()
+    send_order(bench.control, Verb.HOLD, T0, "clouds", "me")
+    bench.log.put(readout())
+    bench.turn(2)
+    bench.child.answer(2, counts={"n_detected": 5, "n_flagged": 3, "n_sent": 2}, result=empty_result())
+    bench.turn(2)
+    (manifest,) = bench.manifests()
+    assert (manifest.outcome, manifest.code, manifest.n_alerts) == (Outcome.HELD, "operator_hold", 0)
+    assert manifest.counts == {"n_detected": 5, "n_flagged": 3, "n_sent": 0, "n_withheld": 2}
+    assert [r.topic for r in bench.log.commits[0][2]] == ["manifests", "results"]
+    assert bench.sample("sub60_alerts_held") == 1
+    assert bench.beats()[-1].alerts_held
+    send_order(bench.control, Verb.RELEASE, T0, "", "me")
+    bench.run_job(visit=VISIT + 1)
+    assert bench.manifests()[1].n_alerts == 2
+    assert bench.sample("sub60_alerts_held") == 0
+    assert (bench.beats()[-1].alerts_held, bench.beats()[-1].control_offset) == (False, 2)
+
+
+def test_an_order_that_comes_while_a_readout_is_computed_is_obeyed_by_its_commit() -> None:
+    bench = Bench()
+    bench.log.put(readout())
+    bench.turn(2)
+    send_order(bench.control, Verb.HOLD, T0, "clouds", "me")
+    bench.child.answer()
+    bench.turn(2)
+    assert [m.code for m in bench.manifests()] == ["operator_hold"]
+
+
+def test_nothing_is_committed_before_older_orders_are_read() -> None:
+    control = MemoryLog()
+    send_order(control, Verb.HOLD, T0, "since last night", "me")
+    control.is_away = True
+    bench = Bench(control=control)
+    bench.run_job()
+    assert bench.log.commits == []
+    control.is_away = False
+    bench.turn()
+    assert [m.outcome for m in bench.manifests()] == [Outcome.HELD]
+
+
+def test_a_log_that_loses_its_control_topic_for_a_while_keeps_the_last_order() -> None:
+    bench = Bench()
+    send_order(bench.control, Verb.HOLD, T0, "clouds", "me")
+    bench.turn()
+    bench.control.is_away = True
+    bench.run_job()
+    assert [m.code for m in bench.manifests()] == ["operator_hold"]
+    assert bench.sample("sub60_log_errors_total") > 0
+
+
+def test_a_redriven_readout_is_no_duplicate_nor_too_old_and_its_latency_is_not_counted() -> None:
+    bench = Bench()
+    bench.run_job(readout_end_tai_s=T0 - 50_000.0, redrive=1)
+    bench.run_job(readout_end_tai_s=T0 - 50_000.0, redrive=1)
+    bench.run_job(readout_end_tai_s=T0 - 50_000.0, redrive=2)
+    outcomes = [(m.outcome, m.redrive, m.is_clock_suspect) for m in bench.manifests()]
+    assert outcomes == [(Outcome.ALERTS, 1, False), (Outcome.DUPLICATE, 1, False), (Outcome.ALERTS, 2, False)]
+    assert bench.log.checkpoints[0].recent == ((VISIT, 1024), (VISIT, 2048))
+    assert bench.sample("sub60_alert_latency_seconds_count") == 0
+    assert bench.sample("sub60_deadline_missed_total") == 0
+    assert bench.child.jobs[0].deadline_monotonic_s == pytest.approx(bench.clock.monotonic_s() + 60)
+
+
+def test_what_the_telescope_sends_goes_before_what_was_redriven() -> None:
+    bench = Bench()
+    bench.log.put(readout(visit=VISIT, readout_end_tai_s=T0 - 900, redrive=1), 0)
+    bench.log.put(readout(visit=VISIT + 1), 1)
+    bench.turn(2)
+    assert [job.readout.visit for job in bench.child.jobs] == [VISIT + 1]
+
+
+def test_brokers_get_a_sign_of_life_every_ten_seconds() -> None:
+    bench = Bench()
+    bench.run_job()
+    for _ in range(39):
+        bench.clock.now += 1
+        bench.turn()
+    signs = [json.loads(r.value) for r in bench.log.appended if r.topic == "heartbeat"]
+    assert [sign["time_tai"] for sign in signs] == [format_tai(T0 + 0.2 + 10 * i) for i in range(4)]
+    assert signs[0] == {
+        "format": 1,
+        "worker": "w0",
+        "time_tai": format_tai(T0 + 0.2),
+        "ready": True,
+        "alerts_held": False,
+        "n_committed": 0,
+        "n_alerts": 0,
+        "last_commit_tai": None,
+    }
+    last = {"ready": True, "n_committed": 1, "n_alerts": 2, "last_commit_tai": format_tai(T0 + 0.2)}
+    assert last.items() <= signs[-1].items()

@@ -1,0 +1,116 @@
+"""A Kafka cluster: reach, transactions, what we may do, replicas, size limits."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka.admin import AclOperation, ConfigResource, ResourceType
+
+from core.errors import TransientError
+from service import topics
+from service.checks.finding import Finding, failed, ok, warning
+from service.log.kafka import KafkaLog
+from service.log.kafka_wire import MAX_MESSAGE_BYTES, error_of, group_id
+from service.roles.run_worker import GROUP
+
+TIMEOUT_S: Final = 10.0
+LARGE: Final = (topics.ALERTS, topics.RESULTS)
+_DENIED: Final = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+)
+
+
+def check_cluster(log: KafkaLog) -> Iterator[Finding]:
+    """Brokers answer, and a transaction can be begun under a name like the workers'."""
+    cluster = _ask(log.admin.describe_cluster(request_timeout=TIMEOUT_S))
+    controller = cluster.controller.id if cluster.controller is not None else "none"
+    yield ok("log", f"cluster {cluster.cluster_id}: {len(cluster.nodes)} brokers, controller {controller}")
+    # A name of its own: that of a slot would fence the worker that runs there.
+    name = f"{group_id(GROUP, topics.WORK)}.check"
+    producer = Producer(dict(log.producer_settings()) | {"transactional.id": name})
+    try:
+        producer.init_transactions(TIMEOUT_S)
+        producer.begin_transaction()
+        producer.abort_transaction(TIMEOUT_S)
+    except KafkaException as error:
+        cause = error_of(error)
+        hint = f"allow Write and Describe on transactional ids that begin with {group_id(GROUP, topics.WORK)}."
+        yield failed("log", f"no transactions: {cause.str()}; {hint}", can_heal=cause.code() not in _DENIED)
+    else:
+        yield ok("log", f"transactions can be begun ({name})")
+
+
+def check_kafka_topics(log: KafkaLog, names: Sequence[str]) -> Iterator[Finding]:
+    """Of each topic: what we may do, replicas, in-sync replicas wanted, size limit."""
+    if not names:
+        return
+    asked = log.admin.describe_topics(
+        TopicCollection(list(names)), include_authorized_operations=True, request_timeout=TIMEOUT_S
+    )
+    described = {name: _ask(future) for name, future in asked.items()}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+    found = log.admin.describe_configs(resources, request_timeout=TIMEOUT_S)
+    configs = {resource.name: _configs(future) for resource, future in found.items()}
+    problems = [problem for name in names for problem in _topic(name, described[name], configs[name])]
+    yield from problems
+    replicas = sorted({len(part.replicas) for topic in described.values() for part in topic.partitions})
+    in_sync = sorted({int(c["min.insync.replicas"]) for c in configs.values() if c is not None})
+    if replicas == [1]:
+        yield warning("topics", "one replica each: a broker that dies takes the alerts with it; make them with three")
+    if not any(problem.level == "failed" for problem in problems):
+        text = f"{len(names)} of {len(topics.ALL)}, replicas {_list(replicas)}, min.insync.replicas {_list(in_sync)}"
+        yield ok("topics", text)
+
+
+def _topic(name: str, described: Any, config: dict[str, str] | None) -> Iterator[Finding]:
+    allowed = described.authorized_operations
+    if allowed is not None and AclOperation.ALL not in allowed:
+        missing = [wanted.name for wanted in wanted_operations(name) if wanted not in allowed]
+        if missing:
+            yield failed("topics", f"{name}: we may not {', '.join(missing)}; add these to the user's ACLs")
+    if config is None:
+        yield warning("topics", f"{name}: we may not DESCRIBE_CONFIGS; its size limit and replicas are not known")
+        return
+    limit, in_sync = int(config["max.message.bytes"]), int(config["min.insync.replicas"])
+    fewest = min(len(part.replicas) for part in described.partitions)
+    if name in LARGE and limit < MAX_MESSAGE_BYTES:
+        text = f"{name}: max.message.bytes is {limit}: large commits would fail for ever; set {MAX_MESSAGE_BYTES}"
+        yield failed("topics", text)
+    if in_sync > fewest:
+        yield failed("topics", f"{name}: min.insync.replicas {in_sync} of {fewest} replicas: nothing can be written")
+    elif fewest > 1 and in_sync == 1:
+        yield warning("topics", f"{name}: min.insync.replicas 1: one broker's word is taken for all; set 2")
+
+
+def wanted_operations(topic: str) -> tuple[AclOperation, ...]:
+    """What the service as a whole does with a topic."""
+    both = (AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE)
+    if topic == topics.HEARTBEAT:
+        return (AclOperation.WRITE, AclOperation.DESCRIBE)
+    return both
+
+
+def _configs(future: Any) -> dict[str, str] | None:
+    """Values by name; None where we may not ask."""
+    try:
+        return {name: entry.value for name, entry in _ask(future).items()}
+    except TransientError as error:
+        cause = error.__cause__
+        if isinstance(cause, KafkaException) and error_of(cause).code() in _DENIED:
+            return None
+        raise
+
+
+def _ask(future: Any) -> Any:
+    try:
+        return future.result(timeout=TIMEOUT_S + 1)
+    except (KafkaException, FutureTimeoutError) as error:
+        raise TransientError(f"the cluster does not answer: {error}", code="log_unavailable") from error
+
+
+def _list(numbers: list[int]) -> str:
+    return ", ".join(str(number) for number in numbers) or "not known"

@@ -1,0 +1,53 @@
+"""Whether alerts are held, as a worker knows it: reads the control topic along, without ever waiting for it."""
+
+import structlog
+
+from service.control import ControlState, order_of
+from service.log.contract import LogUnavailable, Reader
+from service.metrics import Metrics
+
+log = structlog.get_logger()
+
+
+class AlertSwitch:
+    """Orders are obeyed from the next commit on. Until all that stood there at the start is read, nothing is committed.
+
+    Parameters
+    ----------
+    reader : of the control topic, from its oldest record.
+    """
+
+    def __init__(self, reader: Reader, metrics: Metrics) -> None:
+        self._reader = reader
+        self._metrics = metrics
+        self._state = ControlState()
+        self.offset, self._end = reader.bounds()[0]
+
+    @property
+    def is_held(self) -> bool:
+        """Alerts are not sent."""
+        return self._state.is_held
+
+    @property
+    def is_current(self) -> bool:
+        """Everything that stood on the topic at the start is read."""
+        return self.offset >= self._end
+
+    def turn(self) -> None:
+        """Read what has come. A log that is away is no reason to stop: without it nothing is committed either."""
+        try:
+            messages = self._reader.poll(0)
+        except LogUnavailable as error:
+            self._metrics.log_errors.inc()
+            log.warning("log_unavailable", reason=str(error))
+            return
+        was_held = self.is_held
+        for message in messages:
+            self.offset = message.offset + 1
+            if (order := order_of(message)) is None:
+                log.error("unreadable_order", offset=message.offset)
+            else:
+                self._state.take(order)
+        if messages and self.is_held != was_held:
+            log.warning("alerts_held" if self.is_held else "alerts_released", reason=self._state.reason)
+        self._metrics.alerts_held.set(self.is_held)
