@@ -30,7 +30,7 @@ WORKERS: Final = 2
 PARTITIONS: Final = 4
 """Two a worker: with two workers more, each has one, so partitions move."""
 CACHE_MEMORY_MB: Final = 512
-READY_S: Final = 120.0
+READY_S: Final = 300.0
 
 
 class Site:
