@@ -5,6 +5,7 @@ from collections.abc import Callable
 import click
 
 from core.errors import Sub60Error
+from service.masking import mask_url
 from service.settings import Settings, read_settings, use_compiled_cache
 
 
@@ -53,28 +54,21 @@ def _apdb(settings: Settings) -> str:
 
 
 def _log(settings: Settings) -> str:
-    from service.log import open_log
+    from service.connections import ping_log
 
     if not settings.log_url:
         return "embedded"
-    with open_log(settings.log_url) as log:
-        log.ping()
-    return settings.log_url
+    ping_log(settings)
+    return mask_url(settings.log_url)
 
 
 def _cache(settings: Settings) -> str:
-    import redis
-
-    from core.errors import TransientError
-    from service.storage.cache import connect
+    from service.connections import ping_cache
 
     if not settings.cache_url:
         return "embedded"
-    try:
-        connect(settings.cache_url, 2.0).ping()
-    except redis.RedisError as error:
-        raise TransientError(f"{settings.cache_url} does not answer", code="cache_unavailable") from error
-    return settings.cache_url
+    ping_cache(settings)
+    return mask_url(settings.cache_url)
 
 
 def _schema(_settings: Settings) -> str:

@@ -6,6 +6,8 @@ from typing import Final
 import click
 
 from service.app import configure_logging
+from service.connections import check_access
+from service.masking import known_secrets
 from service.settings import read_settings, use_compiled_cache
 
 MODULES: Final = {
@@ -31,10 +33,11 @@ Examples:
 def command(role: str) -> None:
     """Run the service until SIGTERM or Ctrl-C; work under way is finished first."""
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, known_secrets(dict(settings)))
     if settings.pipeline and role in COMPUTING:
         use_compiled_cache(settings)  # before the first kernel is imported
         from service.pipeline_config import pipeline_config
 
         pipeline_config(settings)  # better refused here than by every child
+    check_access(settings)  # a refused login is an error of the start, not something to wait for
     raise SystemExit(import_module(MODULES[role]).run(settings))

@@ -61,9 +61,9 @@ def brief(alert: dict[str, Any]) -> dict[str, Any]:
 
 def _alerts(log_url: str, start: str) -> Iterator[bytes]:
     from service import topics
-    from service.log import open_log
+    from service.connections import connect_log
 
-    with open_log(log_url) as log:
+    with connect_log(read_settings(), log_url) as log:
         reader = log.reader(topics.ALERTS, start="latest" if start == "latest" else "earliest")
         while True:
             yield from (message.value for message in reader.poll(POLL_S))

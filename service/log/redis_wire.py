@@ -12,8 +12,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from core.errors import ConfigurationError
+from service.access import NOBODY, Access
 from service.log.contract import LogUnavailable, Message, Record
 from service.log.redis_scripts import PREFIX
+from service.redis_access import REFUSALS, client_options, refusal
 
 Client: TypeAlias = Any
 """A ``redis.Redis``; its replies are untyped bytes in any case."""
@@ -27,7 +29,7 @@ MAX_BLOCK_S: Final = 2.0
 """Longest wait in one blocking read, well below the reply's time-out."""
 
 
-def connect(url: str, timeout_s: float) -> Client:
+def connect(url: str, timeout_s: float, access: Access = NOBODY) -> Client:
     """Client that never sends a command twice on its own: by default redis-py does, after a lost reply."""
     make: Any = redis.Redis.from_url
     encoder = _connection.Encoder(encoding="utf-8", encoding_errors="strict", decode_responses=False)
@@ -39,15 +41,18 @@ def connect(url: str, timeout_s: float) -> Client:
         retry=Retry(NoBackoff(), 0),
         # hiredis' own packer would copy every value once more; its parser is used where it is installed
         command_packer=_connection.PythonRespSerializer(PACK_BYTES, encoder.encode),
+        **client_options(url, access),
     )
 
 
 @contextmanager
 def unavailable(action: str) -> Iterator[None]:
-    """Turn the client's errors into LogUnavailable; programming errors (wrong type, script error) pass."""
+    """Turn the client's errors into LogUnavailable, a refusal into ConfigurationError; programming errors pass."""
     try:
         yield
-    except (*LOST_REPLY, _errors.OutOfMemoryError) as error:
+    except (*LOST_REPLY, *REFUSALS, _errors.OutOfMemoryError) as error:
+        if (refused := refusal(error)) is not None:
+            raise refused from error
         raise LogUnavailable(f"cannot {action}: {error}", action=action) from error
 
 
