@@ -16,6 +16,7 @@ from service.access import NOBODY, Access
 from service.log.contract import LogUnavailable, Message, Record
 from service.log.redis_scripts import PREFIX
 from service.redis_access import REFUSALS, client_options, refusal
+from service.wire import unpack_msgpack
 
 Client: TypeAlias = Any
 """A ``redis.Redis``; its replies are untyped bytes in any case."""
@@ -110,7 +111,7 @@ def decode_entries(
             offset=int(identifier.split(b"-")[0]),
             key=fields[b"k"],
             value=fields[b"v"],
-            headers=msgpack.unpackb(packed) if packed else {},
+            headers=unpack_msgpack(packed) if packed else {},
             timestamp_ms=int(fields[b"t"]),
             epoch=epoch,
         )

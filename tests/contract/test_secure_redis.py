@@ -1,8 +1,6 @@
 """Log and cache on a Redis with TLS and users: the least rights are enough, and a refusal says what to do."""
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,18 +23,10 @@ from service.storage.tables import empty_history
 from tests.contract.stores_support import KEY
 from tests.support.log_harness import poll_until, read_until
 from tests.support.log_worker import after, outputs
-from tests.support.secure_redis import SecureRedis, secure_redis
+from tests.support.secure_redis import SecureRedis, documented_rules, secure_redis
 
-DOCS = Path(__file__).parents[2] / "docs" / "security.md"
 PASSWORD = "log-password"
 CACHE_PASSWORD = "cache-password"
-
-
-def documented_rules(user: str) -> str:
-    """The rules that the page tells an operator to write."""
-    found = re.search(rf"^user {user} on (.*?)(?:\n\n|\n```)", DOCS.read_text(), re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return " ".join(found[1].replace("\\\n", " ").split())
 
 
 @pytest.fixture(scope="module")

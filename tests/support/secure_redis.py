@@ -1,6 +1,7 @@
 """A Redis server with TLS and users, which the embedded one has not: Debian's, where it is installed."""
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -10,12 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import redis
 import trustme
 
 from tests.support.kafka.broker import free_port
 
 PLACES = ("/usr/bin", "/usr/local/bin", "var/redis/usr/bin")
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "security.md"
+
+
+def documented_rules(user: str) -> str:
+    """The rules that the page tells an operator to write."""
+    found = re.search(rf"^user {user} on (.*?)(?:\n\n|\n```)", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return " ".join(found[1].replace("\\\n", " ").split())
 
 
 @dataclass(frozen=True)
@@ -81,12 +91,6 @@ def secure_redis(folder: Path, users: Mapping[str, str]) -> Iterator[SecureRedis
     finally:
         process.terminate()
         process.wait(10)
-
-
-def scan(server: SecureRedis, user: str, password: str) -> set[bytes]:
-    """Every key a user with the right to can list."""
-    with redis.Redis.from_url(server.url, username=user, password=password, ssl_ca_certs=str(server.ca)) as client:
-        return set(client.scan_iter())
 
 
 def _connects(port: int) -> bool:
