@@ -78,6 +78,15 @@ bench-effects: kernels  ## what each effect of the simulated sky costs in qualit
 .PHONY: train-reliability
 train-reliability: kernels  ## train the model of the alerts' reliability on simulated skies (needs: pip install "sub60[train]"; REPORT=FILE)
 	@$(BIN)/sub60 train-reliability --folder $(VAR)/reliability $(if $(REPORT),--report $(REPORT))
+.PHONY: sbom audit-dependencies
+sbom: setup  ## software bill of materials of the runtime (CycloneDX JSON, the same bytes for the same lock) in build/sbom.json
+	@mkdir -p build
+	@$(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements requirements/runtime.lock --pyproject pyproject.toml \
+		--output-reproducible --output-format JSON --output-file build/sbom.json
+	@echo "build/sbom.json: $$(grep -c '"bom-ref": "requirements-L' build/sbom.json) components"
+
+audit-dependencies: setup  ## locked dependencies against known vulnerabilities; 1: found some, 3: the service could not be asked
+	@$(BIN)/python .ci/audit_dependencies.py
 
 WHICH ?= all
 ON ?=

@@ -7,7 +7,7 @@ import io
 import struct
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,10 @@ from fastavro.schema import load_schema
 from alerts.check import check_alert
 from alerts.schema import NAMESPACE, SCHEMA_ID, schema_folder
 from core.errors import RejectedInputError
+from service.access import NOBODY, Access
+from service.log.kafka_security import security_settings
 from service.records import Manifest
+from service.redis_access import client_options
 from service.roles.commit_records import id_digest
 
 _LENGTH: Final = struct.Struct("<I")
@@ -45,9 +48,9 @@ class Source(Protocol):
 class RedisSource:
     """The alerts stream of the embedded log, by plain XREAD."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: Access) -> None:
         make: Any = redis.Redis.from_url
-        self._client: Any = make(url, protocol=2)
+        self._client: Any = make(url, protocol=2, **client_options(url, access))
         last = self._client.xrevrange(_STREAM, count=1)
         self._last: bytes = last[0][0] if last else b"0-0"
 
@@ -67,11 +70,12 @@ class RedisSource:
 class KafkaSource:
     """The alerts topic on Kafka, committed transactions only."""
 
-    def __init__(self, bootstrap: str, topic: str = "alerts") -> None:
+    def __init__(self, bootstrap: str, security: Mapping[str, Any], topic: str = "alerts") -> None:
         from confluent_kafka import Consumer, TopicPartition
 
         self._consumer = Consumer(
             {
+                **security,
                 "bootstrap.servers": bootstrap,
                 "group.id": "sub60-independent-reader",
                 "isolation.level": "read_committed",
@@ -95,11 +99,12 @@ class KafkaSource:
         self._consumer.close()
 
 
-def open_source(log_url: str) -> Source:
+def open_source(log_url: str, access: Access = NOBODY) -> Source:
     """The alerts of a log at ``redis://…``, ``unix://…`` or ``kafka://…``."""
     if log_url.startswith("kafka://"):
-        return KafkaSource(urlsplit(log_url).netloc)
-    return RedisSource(log_url)
+        bootstrap = urlsplit(log_url).netloc
+        return KafkaSource(bootstrap, security_settings(bootstrap, access, {}))
+    return RedisSource(log_url, access)
 
 
 class AlertSpool:

@@ -27,8 +27,10 @@ from benchmarks.watch import Follower, live_table
 from core.errors import ConfigurationError
 from core.timescales import unix_tai_to_mjd_tai
 from service import topics
+from service.access import log_access
 from service.clock import SystemClock
-from service.log import open_log
+from service.connections import connect_log
+from service.settings import read_settings
 
 OUTCOME_TIMEOUT_S: Final = 90.0
 """After the last readout; the clock is 60 s."""
@@ -199,11 +201,11 @@ def _through_service(plan: DemoPlan, service: ServiceProcess, console: Console) 
     service.start(settings)
     endpoints = _wait_ready(service, console)
     log_url = endpoints["log_url"]
-    with open_log(log_url) as log:
+    with connect_log(read_settings(), log_url) as log:
         if plan.kafka:  # a broker remembers earlier runs: these visits must be new to it
             events = renumbered(events, plan.dataset, first_free_round(events, used_visits(log)))
         follower = Follower(log)
-        spool = AlertSpool(open_source(log_url), service.folder / "alerts.spool")
+        spool = AlertSpool(open_source(log_url, log_access(read_settings(), log_url)), service.folder / "alerts.spool")
         producer = log.producer()
         keys, lag_s = _replay(producer, events, follower, service, console)
         follower.wait_for([key for key in keys if key in follower.progress.manifests], COMMITTED_TIMEOUT_S)
@@ -232,7 +234,7 @@ def _through_service(plan: DemoPlan, service: ServiceProcess, console: Console) 
 
 def _kafka_partitions(bootstrap: str, wanted: int) -> int:
     """Partitions that a broker's work topic has from an earlier run, else as wanted."""
-    with open_log(f"kafka://{bootstrap}") as log:
+    with connect_log(read_settings(), f"kafka://{bootstrap}") as log:
         try:
             return log.partitions(topics.WORK)
         except ConfigurationError:

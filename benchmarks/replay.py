@@ -17,7 +17,9 @@ from core.ids import pack_visit, unpack_visit
 from core.timescales import format_tai, parse_tai
 from service import topics
 from service.clock import SystemClock
-from service.log import Log, Producer, Record, open_log
+from service.connections import connect_log
+from service.log import Log, Producer, Record
+from service.settings import read_settings
 
 SEQUENCE_STEP: Final = 1000
 """A later round of the same visits has sequence numbers this much higher: a visit number is used once."""
@@ -221,7 +223,7 @@ def command(dataset: Path, log_url: str, repeat: int, loop: bool, cadence_s: flo
     events = read_events(dataset)
     if cadence_s is not None:
         events = spaced(events, cadence_s)
-    with open_log(log_url) as log:
+    with connect_log(read_settings(), log_url) as log:
         first = first_free_round(events, used_visits(log))
         producer = log.producer()
         for number, night in enumerate(rounds(events, dataset, first, None if loop else repeat), first):

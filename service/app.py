@@ -4,19 +4,26 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
+from service.masking import mask_secrets
 
-def configure_logging(level: str) -> None:
-    """One JSON object a line on stderr; the event is a fixed name, everything else is a field."""
+
+def configure_logging(level: str, secrets: Iterable[str] = ()) -> None:
+    """One JSON object a line on stderr; the event is a fixed name, everything else is a field.
+
+    ``secrets`` are values that no line may hold, wherever they come from: an error's text, a traceback.
+    """
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            mask_secrets(secrets),
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -8,6 +8,7 @@ import structlog
 
 from core.contracts.bundle import Bundle, BundlePart, History, PartSource
 from core.errors import TransientError
+from service.access import cache_access
 from service.clock import SystemClock
 from service.settings import Settings
 from service.storage.bundle import DIFFERENCE_PARTS, PackedBundle, load_packed
@@ -57,12 +58,13 @@ class BundleLoader:
                 bounded_history=None,
                 bounded_client=None,
             )
-        bounded = connect(settings.cache_url, settings.redis_timeout_ms / 1000)
+        access = cache_access(settings)
+        bounded = connect(settings.cache_url, settings.redis_timeout_ms / 1000, access)
         return cls(
             datastore=datastore,
             memory=MemoryCache(settings.cache_mb << 20),
-            cache=Cache(settings.cache_url, timeout_s=CACHE_TIMEOUT_S),
-            history=HistoryStore(connect(settings.cache_url, CACHE_TIMEOUT_S), apdb, camera, now_s),
+            cache=Cache(settings.cache_url, access, timeout_s=CACHE_TIMEOUT_S),
+            history=HistoryStore(connect(settings.cache_url, CACHE_TIMEOUT_S, access), apdb, camera, now_s),
             bounded_history=HistoryStore(bounded, None, camera, now_s),
             bounded_client=bounded,
         )

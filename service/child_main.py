@@ -24,6 +24,7 @@ from service.answers import Answer, Compute, Job, encode_answer
 from service.app import configure_logging
 from service.failpoints import Failpoint, arm, reach
 from service.ipc import Channel, ChannelClosedError, Message
+from service.masking import known_secrets
 from service.records import Prepare, Readout, unpack
 from service.settings import Settings, read_settings
 
@@ -40,7 +41,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the worker decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, known_secrets(dict(settings)))
     arm(settings.failpoints)
     limit = settings.child_memory_mb << 20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

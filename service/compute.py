@@ -29,7 +29,7 @@ from service.bundles import BundleShelf
 from service.failpoints import Failpoint, reach
 from service.pipeline_config import pipeline_config
 from service.records import Prepare, Readout, Result
-from service.settings import Settings
+from service.settings import Settings, allowed_roots
 from service.storage.claims import Claims
 from service.storage.raw import RawLimits, read_raw
 from service.storage.recipe import BundleKey
@@ -54,7 +54,7 @@ class DetectorCompute:
         config = pipeline_config(settings, loader.datastore.info.release)
         clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
         self.pipeline = Pipeline(loader.datastore.camera, config, clock)
-        self._limits = RawLimits(root=settings.dataset)
+        self._limits = RawLimits(roots=allowed_roots(settings), max_bytes=settings.raw_max_mb << 20)
         self._raw_workspace = Workspace()
         self._shelf = BundleShelf(
             loader.load, self._wait_for_prefetch, loader.number, time.monotonic, settings.prepare_expire_s

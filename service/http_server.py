@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
@@ -11,6 +12,14 @@ from fastapi.responses import JSONResponse
 
 from core.errors import RejectedInputError, Sub60Error, TransientError
 from service.http_guard import Guard, RateLimit
+from service.http_protocol import PatientProtocol
+
+MAX_CONNECTIONS: Final = 256
+"""More at a time are answered 503."""
+BACKLOG: Final = 128
+KEEP_ALIVE_S: Final = 5
+MAX_HEAD_BYTES: Final = 16 << 10
+"""Request line and headers together."""
 
 
 class NotFoundError(RejectedInputError):
@@ -57,7 +66,20 @@ class HttpServer:
     def __init__(self, host: str, port: int, routers: Sequence[APIRouter], limit: RateLimit | None = None) -> None:
         self._socket = socket.create_server((host, port))
         self.host, self.port = host, int(self._socket.getsockname()[1])
-        config = uvicorn.Config(make_app(routers, limit), log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(
+            make_app(routers, limit),
+            http=PatientProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            proxy_headers=False,  # else whoever is on this machine names the address that is limited
+            limit_concurrency=MAX_CONNECTIONS,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 

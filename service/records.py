@@ -4,7 +4,6 @@ A reader accepts its own format and the previous one; fields it does not know ar
 previous format lacks take their defaults.
 """
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from core.contracts.catalogs import Catalog
 from core.errors import Outcome, RejectedInputError
+from service.wire import parse_dtype, unpack_msgpack
 
 FORMAT: Final = 1
 DETECTORS: Final = 1024
@@ -245,7 +245,7 @@ def unpack(kind: type[R], data: bytes) -> R:
 def unpack_any(data: bytes) -> Record:
     """The record in ``data``, whichever it is."""
     try:
-        message = msgpack.unpackb(data, object_hook=_decode, use_list=False, strict_map_key=False)
+        message = unpack_msgpack(data, object_hook=_decode, use_list=False, strict_map_key=False)
         kind, number, body = _BY_NAME[message["record"]], message["format"], message["fields"]
         if number not in READABLE_FORMATS:
             raise RejectedInputError("a record of an unknown format", code="bad_record", format=number)
@@ -273,6 +273,5 @@ def _encode(value: Any) -> Any:
 def _decode(value: Mapping[str, Any]) -> Any:
     if "__dtype__" not in value:
         return value
-    dtype = np.dtype(ast.literal_eval(value["__dtype__"]))
-    array: NDArray[np.void] = np.frombuffer(value["data"], dtype)
+    array: NDArray[np.void] = np.frombuffer(value["data"], parse_dtype(value["__dtype__"]))
     return array

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,14 +27,34 @@ FOREIGN: Final = frozenset({"SUB60_REFERENCE_DATA", "SUB60_TEST_KAFKA"})
 class Settings(BaseSettings):
     """Everything the service can be told. A variable ``SUB60_…`` that is not here refuses to start."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     dataset: Path = Field(default=Path("var/dataset"), description="Folder with raws, calibrations, templates, …")
     state_dir: Path = Field(default=Path("var/state"), description="Folder for alert files and embedded servers.")
     apdb_config: str = Field(default="", description="APDB configuration; empty: the dataset's apdb/config.yaml.")
     log_url: str = Field(default="", description="redis://… or kafka://host:port; empty: an embedded Valkey.")
     cache_url: str = Field(default="", description="redis://… of the cache; empty: an embedded Valkey.")
-    kafka_password: SecretStr = Field(default=SecretStr(""), description="SASL password, if the broker wants one.")
+    kafka_user: str = Field(default="", description="SASL user, if the broker wants one; its password goes over TLS.")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="SASL password of that user.")
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        default="SCRAM-SHA-512", description="How the password is proved to the broker."
+    )
+    kafka_tls: bool = Field(
+        default=False, description="TLS to the broker; on by itself with a user, CA or certificate."
+    )
+    kafka_ca: str = Field(default="", description="PEM file of the CA that signed the broker; empty: the system's.")
+    kafka_certificate: str = Field(default="", description="PEM file of our certificate, if the broker asks for one.")
+    kafka_key: str = Field(default="", description="PEM file of that certificate's key, unencrypted, mode 0600.")
+    redis_user: str = Field(default="", description="Redis ACL user of log and cache; empty: the default user.")
+    redis_password: SecretStr = Field(
+        default=SecretStr(""), description="Its password; goes over rediss:// or unix://."
+    )
+    redis_ca: str = Field(default="", description="PEM file of the CA behind rediss://; empty: the system's.")
+    cache_user: str = Field(default="", description="Redis ACL user of the cache, where the log's is another.")
+    cache_password: SecretStr = Field(default=SecretStr(""), description="Its password.")
+    plaintext_passwords: bool = Field(default=False, description="Let passwords travel without TLS: trusted networks.")
+    raw_roots: str = Field(default="", description="Folders raws may lie in, colon-separated; empty: the dataset.")
+    raw_max_mb: int = Field(default=256, ge=1, le=2048, description="Largest raw file that is read [MB].")
     partitions: int = Field(default=4, ge=1, le=512, description="Partitions of the work topic.")
     workers: int = Field(default=2, ge=1, le=256, description="Workers of --role all.")
     slot: int = Field(default=0, ge=0, description="Number of this worker; fixes its transactional identity.")
@@ -90,6 +110,14 @@ class Settings(BaseSettings):
 def switched_off(settings: Settings) -> frozenset[int]:
     """Detectors that ``SUB60_DETECTORS_OFF`` names."""
     return frozenset(int(name) for name in settings.detectors_off.split(",") if name)
+
+
+def allowed_roots(settings: Settings) -> tuple[Path, ...]:
+    """Folders of ``SUB60_RAW_ROOTS``, by default the dataset; a relative address counts from the first."""
+    named = tuple(Path(name) for name in settings.raw_roots.split(":") if name)
+    if any(not root.is_absolute() or root == Path("/") for root in named):
+        raise ConfigurationError("SUB60_RAW_ROOTS must name absolute folders below /", code="bad_setting")
+    return named or (settings.dataset,)
 
 
 def read_settings(environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import structlog
 
 from service.app import stop_on_signal
+from service.masking import mask_url
 from service.settings import Settings, compute_environment, to_environment
 
 RESTART_S: Final = (0.2, 1.0, 2.0, 5.0, 10.0)
@@ -116,8 +117,8 @@ class Supervisor:
         pids = {role.name: role.process.pid for role in self.roles if role.process is not None}
         http = {role.name: role.url for role in self.roles}
         return {
-            "log_url": self.settings.log_url,
-            "cache_url": self.settings.cache_url,
+            "log_url": mask_url(self.settings.log_url, shown=""),
+            "cache_url": mask_url(self.settings.cache_url, shown=""),
             "http": http,
             "pids": pids,
             "ready": all(role.is_ready for role in self.roles),
@@ -167,5 +168,8 @@ def _with_servers(settings: Settings, stack: ExitStack) -> Settings:
 
 def _write(path: Path, value: dict[str, object]) -> None:
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1))
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1)
     partial.replace(path)

@@ -123,7 +123,7 @@ class Pass:
         self._clock = Clock(wall=time.perf_counter, cpu=time.thread_time)
         config = PipelineConfig(release=self._datastore.info.release)
         self.pipeline = Pipeline(self._datastore.camera, config, self._clock)
-        self._limits, self._raw_workspace = RawLimits(root=dataset), Workspace()
+        self._limits, self._raw_workspace = RawLimits(roots=(dataset,)), Workspace()
         self._event = event
         self.raw = self._read()
         self.bundle = self._load()

@@ -71,7 +71,7 @@ class Opened:
         from service.storage.raw import RawLimits, read_raw
         from service.storage.recipe import BundleKey
 
-        raw = read_raw(event["uri"], self.datastore.camera, RawLimits(root=self.dataset), self.pipeline.workspace)
+        raw = read_raw(event["uri"], self.datastore.camera, RawLimits(roots=(self.dataset,)), self.pipeline.workspace)
         info = raw.visit_info
         key = BundleKey(
             instrument=info.instrument,

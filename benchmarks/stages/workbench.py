@@ -78,7 +78,7 @@ class Workbench:
         self.pipeline = Pipeline(
             loader.datastore.camera, pipeline_config(settings, loader.datastore.info.release), clock
         )
-        workspace, limits = self.pipeline.workspace, RawLimits(root=self.dataset)
+        workspace, limits = self.pipeline.workspace, RawLimits(roots=(self.dataset,))
         reading = Call(
             function=read_raw, arguments=(self.event["uri"], self.pipeline.camera, limits, workspace), keywords={}
         )

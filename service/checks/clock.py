@@ -8,7 +8,7 @@ from core.timescales import tai_minus_utc_s, unix_tai_to_utc
 from service import topics
 from service.checks.finding import Finding, failed, ok, warning
 from service.clock import Clock, SystemClock
-from service.log import open_log
+from service.connections import connect_log
 from service.log.contract import Log
 from service.settings import Settings
 
@@ -21,7 +21,7 @@ def check_clock(settings: Settings) -> Iterator[Finding]:
     if not settings.log_url:
         yield ok("clock", "the log is embedded: one clock")
         return
-    with open_log(settings.log_url) as log:
+    with connect_log(settings) as log:
         log.ping()
         try:
             log.partitions(topics.STATUS)
@@ -52,6 +52,8 @@ def judge(offset_s: float | None, uncertainty_s: float) -> Finding:
     leap_s = tai_minus_utc_s(2e9)
     if abs(abs(offset_s) - leap_s) < TAI_MARGIN_S:
         return failed(
-            "clock", f"{shown}: that is TAI-UTC ({leap_s} s); one of the machines keeps TAI where UTC is meant"
+            "clock",
+            f"{shown}: that is TAI-UTC ({leap_s} s); one of the machines keeps TAI where UTC is meant",
+            can_heal=True,
         )
-    return failed("clock", f"{shown}: more than {LIMIT_S:g} s; start NTP on both machines", can_heal=False)
+    return failed("clock", f"{shown}: more than {LIMIT_S:g} s; start NTP on both machines", can_heal=True)

@@ -23,7 +23,11 @@ def check_disk(settings: Settings) -> Iterator[Finding]:
         raise ConfigurationError(f"SUB60_STATE_DIR cannot be looked at: {error}", code="bad_state_dir") from error
     text = f"{free / 1e9:.1f} GB free at {folder}"
     if free < LEAST_BYTES:
-        yield failed("disk", f"{text}: below 1 GB; move old alert files away or set SUB60_STATE_DIR to a larger disk")
+        yield failed(
+            "disk",
+            f"{text}: below 1 GB; move old alert files away or set SUB60_STATE_DIR to a larger disk",
+            can_heal=True,
+        )
     elif free < COMFORT_BYTES:
         yield warning("disk", f"{text}: below 10 GB, which a busy night may fill; move old alert files away")
     else:

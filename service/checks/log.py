@@ -6,7 +6,8 @@ from core.errors import ConfigurationError
 from service import topics
 from service.checks.finding import Finding, failed, ok, warning
 from service.checks.redis import check_redis_log
-from service.log import open_log
+from service.connections import connect_log
+from service.masking import mask_url
 from service.settings import Settings
 
 
@@ -15,7 +16,7 @@ def check_log(settings: Settings) -> Iterator[Finding]:
     if not settings.log_url:
         yield ok("log", "embedded")
         return
-    with open_log(settings.log_url) as log:
+    with connect_log(settings) as log:
         log.ping()
         if settings.log_url.startswith("kafka:"):
             from service.checks.kafka import check_cluster
@@ -27,7 +28,7 @@ def check_log(settings: Settings) -> Iterator[Finding]:
             from service.log.redis_streams import RedisLog
 
             assert isinstance(log, RedisLog)
-            yield from check_redis_log(log.client, settings.log_url)
+            yield from check_redis_log(log.client, mask_url(settings.log_url))
 
 
 def check_topics(settings: Settings) -> Iterator[Finding]:
@@ -35,7 +36,7 @@ def check_topics(settings: Settings) -> Iterator[Finding]:
     if not settings.log_url:
         yield ok("topics", "embedded: made at the start")
         return
-    with open_log(settings.log_url) as log:
+    with connect_log(settings) as log:
         log.ping()
         missing, different = [], []
         for topic, wanted in topics.partition_counts(settings.log_url, settings.partitions).items():

@@ -6,7 +6,10 @@ from typing import Any, Final
 import redis
 
 from core.errors import TransientError
+from service.access import cache_access
 from service.checks.finding import Finding, failed, ok, warning
+from service.connections import ping_cache
+from service.masking import mask_url
 from service.settings import Settings
 from service.storage.cache import connect
 
@@ -32,14 +35,16 @@ def check_cache(settings: Settings) -> Iterator[Finding]:
     if not settings.cache_url:
         yield ok("cache", "embedded")
         return
-    info = _info(connect(settings.cache_url, TIMEOUT_S), settings.cache_url)
+    ping_cache(settings)
+    url = mask_url(settings.cache_url)
+    info = _info(connect(settings.cache_url, TIMEOUT_S, cache_access(settings)), url)
     policy = info["maxmemory_policy"]
     if policy.startswith("allkeys"):
         text = f"maxmemory-policy is {policy}: it drops the history's tails; set `maxmemory-policy volatile-ttl`"
         yield failed("cache", text)
     elif policy != "volatile-ttl":
         yield warning("cache", f"maxmemory-policy is {policy}; `volatile-ttl` drops first what is needed least")
-    yield from _memory("cache", info, settings.cache_url)
+    yield from _memory("cache", info, url)
 
 
 def _info(client: Any, url: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _process(raw_path: Path, settings: Any, out: Path) -> dict[str, Any]:
     pipeline = Pipeline(camera, pipeline_config(settings, loader.datastore.info.release), clock)
     watch = Stopwatch(clock)
     with watch.stage("read"):
-        raw = read_raw(raw_path.name, camera, RawLimits(root=raw_path.parent), Workspace())
+        raw = read_raw(raw_path.name, camera, RawLimits(roots=(raw_path.parent,)), Workspace())
     with watch.stage("bundle"):
         bundle = loader.load(_key(raw.visit_info)).unpack(Workspace())
     first = pipeline.measure(

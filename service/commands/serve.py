@@ -9,6 +9,7 @@ import structlog
 from service.app import configure_logging
 from service.checks import ROLE_CHECKS, Level, run_checks
 from service.failpoints import arm
+from service.masking import known_secrets
 from service.settings import Settings, read_settings, use_compiled_cache
 
 MODULES: Final = {
@@ -39,7 +40,7 @@ def command(role: str) -> None:
     What `sub60 check` finds wrong, and cannot heal, refuses to start: exit 2.
     """
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, known_secrets(dict(settings)))
     arm(settings.failpoints)
     use_compiled_cache(settings)  # before the first kernel is imported
     if settings.start_checks and not may_start(settings, role):

@@ -3,7 +3,7 @@
 import click
 
 from core.errors import ConfigurationError
-from service.log import open_log
+from service.connections import connect_log
 from service.settings import Settings, read_settings
 from service.topics import partition_counts, retention
 
@@ -26,7 +26,7 @@ def create() -> None:
     """Make the topics that are missing; exit 1 where one is there with another number of partitions."""
     settings = _settings()
     counts = partition_counts(settings.log_url, settings.partitions)
-    with open_log(settings.log_url) as log:
+    with connect_log(settings) as log:
         log.ensure_topics(counts, retention(settings))
     for topic, count in counts.items():
         click.echo(f"{topic:12} {count:4}")
@@ -42,7 +42,7 @@ def list_topics() -> None:
     """Topics with their partitions, those that are wanted beside them; exit 1 if any is missing or differs."""
     settings = _settings()
     is_right = True
-    with open_log(settings.log_url) as log:
+    with connect_log(settings) as log:
         for topic, wanted in partition_counts(settings.log_url, settings.partitions).items():
             try:
                 count = log.partitions(topic)

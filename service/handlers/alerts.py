@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from alerts.codec import decode_alert
 from service.api_state import ApiState
+from service.handlers.numbers import Number
 from service.http_server import NotFoundError
 
 
@@ -22,7 +23,7 @@ def alert_routes(state: ApiState) -> APIRouter:
 
     @router.get("/alerts/{dia_source_id}", summary="One recent alert")
     async def read_alert(
-        dia_source_id: int, encoding: Annotated[Literal["json", "avro"], Query(alias="format")] = "json"
+        dia_source_id: Number, encoding: Annotated[Literal["json", "avro"], Query(alias="format")] = "json"
     ) -> Response:
         if (alert := state.alert(dia_source_id)) is None:
             raise NotFoundError("no such alert among the recent ones", dia_source_id=dia_source_id)

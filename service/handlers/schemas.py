@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 
 from alerts.schema import SCHEMA_ID, schema_json
+from service.handlers.numbers import Number
 from service.http_server import NotFoundError
 
 SUBJECT: Final = "alert-packet"
@@ -15,7 +16,7 @@ def schema_routes() -> APIRouter:
     router = APIRouter(tags=["schemas"])
 
     @router.get("/schemas/ids/{number}", summary="Schema by the id in an alert's frame")
-    async def read_schema(number: int) -> dict[str, str]:
+    async def read_schema(number: Number) -> dict[str, str]:
         if number != SCHEMA_ID:
             raise NotFoundError("no such schema", schema_id=number)
         return {"schema": schema_json()}

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from service.api_state import ApiState, percentile
+from service.handlers.numbers import Number
 from service.http_server import NotFoundError
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -33,7 +34,7 @@ def visit_routes(state: ApiState) -> APIRouter:
         return state.recent(limit)
 
     @router.get("/visits/{visit}/detectors/{detector}", summary="What became of one detector of one visit")
-    async def read_detector(visit: int, detector: int) -> dict[str, Any]:
+    async def read_detector(visit: Number, detector: Number) -> dict[str, Any]:
         if (status := state.detector(visit, detector)) is None:
             raise NotFoundError("no such visit and detector", visit=visit, detector=detector)
         return status

@@ -30,6 +30,7 @@ from typing import Final, Literal, Protocol, Self
 import msgpack
 
 from core.errors import RejectedInputError, Sub60Error, TransientError
+from service.wire import unpack_msgpack
 
 CHECKPOINT_FORMAT: Final = 1
 CHECKPOINT_FORMATS_READ: Final = (1,)
@@ -137,7 +138,7 @@ class Checkpoint:
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
         """Inverse of :meth:`pack`; refuses a format it does not know."""
-        version, *rest = msgpack.unpackb(packed)
+        version, *rest = unpack_msgpack(packed)
         if version not in CHECKPOINT_FORMATS_READ:
             raise RejectedInputError("checkpoint of an unknown format", code="bad_checkpoint", format=version)
         offset, flat, state = rest

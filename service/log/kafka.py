@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from core.errors import ConfigurationError
 from service.log.contract import LogUnavailable, Message, Record, Retention
+from service.log.kafka_security import CREATING, Refusals, denied
 from service.log.kafka_wire import (
     Settings,
     Topics,
@@ -57,8 +58,12 @@ class KafkaLog:
         self._bootstrap = bootstrap
         self._settings = dict(settings or {})
         self._timeout_s = timeout_s
-        self._admin = AdminClient(common_settings(bootstrap, self._settings))
-        self._topics = Topics(self._admin, timeout_s)
+        refusals = Refusals("sasl.username" in self._settings)
+        try:
+            self._admin = AdminClient(common_settings(bootstrap, self._settings) | {"error_cb": refusals.note})
+        except KafkaException as error:
+            raise ConfigurationError(f"librdkafka does not take the settings: {error_of(error).str()}") from error
+        self._topics = Topics(self._admin, timeout_s, refusals)
 
     @property
     def admin(self) -> AdminClient:
@@ -70,13 +75,18 @@ class KafkaLog:
         return producer_settings(self._bootstrap, self._settings)
 
     def ensure_topics(self, topics: Mapping[str, int], retention: Mapping[str, Retention] | None = None) -> None:
-        """Create missing topics with the cluster's default replication; refuse another number of partitions."""
+        """Create missing topics with the cluster's default replication; refuse another number of partitions.
+
+        A user that may not create needs them to be there: nothing is asked for then.
+        """
         kept = retention or {}
+        there = self._topics.names()
         new = [
             NewTopic(topic, partitions, replication_factor=-1, config=topic_config(kept.get(topic)))
             for topic, partitions in topics.items()
+            if topic not in there
         ]
-        with unavailable("create topics"):
+        with unavailable(CREATING):
             for created in self._admin.create_topics(new, request_timeout=self._timeout_s).values() if new else ():
                 try:
                     created.result()
@@ -147,9 +157,8 @@ class KafkaLog:
         return time_ms / 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
 
     def ping(self) -> None:
-        """Raise LogUnavailable if no broker answers."""
-        with unavailable("ping"):
-            self._admin.list_topics(timeout=self._timeout_s)
+        """Raise LogUnavailable if no broker answers, ConfigurationError if one refuses us."""
+        self._topics.names()
 
     def close(self) -> None:
         """Nothing to release: the admin client goes with the object."""
@@ -186,10 +195,24 @@ class KafkaProducer:
 
         with unavailable("append"):
             produce(self._producer, self._topics, records, note)
-            left = self._producer.flush(self._timeout_s + 5.0)
+            left = self._flush()
+        if failures and (refused := denied(failures[0], "append")) is not None:
+            raise refused
         if failures or left:
             cause = failures[0] if failures else "time-out"
             raise LogUnavailable(f"cannot append: {cause}", action="append", failed=len(failures) + left)
+
+    def _flush(self) -> int:
+        """Records not acknowledged in time. A fatal error comes out of the client as the cause of a SystemError."""
+        try:
+            left: int = self._producer.flush(self._timeout_s + 5.0)
+        except SystemError as error:
+            if isinstance(error.__cause__, KafkaException):
+                refused = denied(error_of(error.__cause__), "append")
+                if refused is not None:
+                    raise refused from error.__cause__
+            raise
+        return left
 
     def close(self) -> None:
         """Flush what is left."""
@@ -261,7 +284,7 @@ class KafkaReader:
             else:
                 failure = error
         if failure is not None and not messages:
-            raise LogUnavailable(f"cannot read: {failure}", action="read")
+            raise denied(failure, "read") or LogUnavailable(f"cannot read: {failure}", action="read")
         return messages
 
     def commit(self, offsets: Mapping[int, int] | None = None) -> None:

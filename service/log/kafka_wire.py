@@ -1,6 +1,7 @@
 """Between the log's contract and librdkafka: settings, partitions, messages, checkpoints in offset metadata, errors."""
 
 import base64
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,11 @@ from confluent_kafka.admin import AdminClient
 
 from core.errors import ConfigurationError
 from service.log.contract import Checkpoint, LogUnavailable, Message, Record, Retention
+from service.log.kafka_security import Refusals, denied
 
 MAX_MESSAGE_BYTES: Final = 16 << 20
 READ_AHEAD: Final = 500
+LOOK_UP_S: Final = 1.0
 Settings: TypeAlias = Mapping[str, Any]
 
 
@@ -69,26 +72,49 @@ def error_of(exception: KafkaException) -> KafkaError:
 
 @contextmanager
 def unavailable(action: str) -> Iterator[None]:
-    """Turn librdkafka's exceptions into LogUnavailable."""
+    """Turn librdkafka's exceptions into LogUnavailable, a missing ACL into ConfigurationError."""
     try:
         yield
     except KafkaException as error:
+        if (refused := denied(error_of(error), action)) is not None:
+            raise refused from error
         raise LogUnavailable(f"cannot {action}: {error_of(error)}", action=action) from error
 
 
 class Topics:
     """Numbers of partitions of the topics, asked once each."""
 
-    def __init__(self, admin: AdminClient, timeout_s: float) -> None:
+    def __init__(self, admin: AdminClient, timeout_s: float, refusals: Refusals) -> None:
         self._admin = admin
         self._timeout_s = timeout_s
+        self._refusals = refusals
         self._known: dict[str, int] = {}
+
+    def names(self) -> frozenset[str]:
+        """Topics that there are for us; one that our user may not see is none."""
+        return frozenset(name for name, found in self._look_up().items() if found.error is None)
+
+    def _look_up(self) -> Mapping[str, Any]:
+        """Metadata of all topics, asked in short pieces: a refused login is known long before the time is over."""
+        give_up_s = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                found: Mapping[str, Any] = self._admin.list_topics(timeout=min(LOOK_UP_S, self._timeout_s)).topics
+            except KafkaException as error:
+                is_final = time.monotonic() >= give_up_s
+                self._refusals.raise_refused(lambda: self._admin.poll(0), is_final=is_final)
+                if is_final:
+                    reason = self._refusals.text or error_of(error).str()
+                    raise LogUnavailable(f"cannot look up topics: {reason}", action="look up topics") from error
+                time.sleep(0.05)
+            else:
+                self._refusals.was_reached = True
+                return found
 
     def partitions(self, topic: str) -> int:
         """Number of partitions; ConfigurationError for an unknown topic."""
         if topic not in self._known:
-            with unavailable("look up a topic"):
-                found = self._admin.list_topics(timeout=self._timeout_s).topics.get(topic)
+            found = self._look_up().get(topic)
             if found is None or found.error is not None or not found.partitions:
                 raise ConfigurationError(f"no topic {topic!r} in the log", code="unknown_topic", topic=topic)
             self._known[topic] = len(found.partitions)

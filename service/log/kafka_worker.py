@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, Record
+from service.log.kafka_security import denied
 from service.log.kafka_wire import (
     READ_AHEAD,
     Settings,
@@ -179,7 +180,9 @@ class KafkaWorkerLog:
             raise IdentityTaken("another process runs under our slot", slot=self._slot)
 
     def _on_error(self, error: KafkaError) -> None:
-        """Errors of the consumer, from its callback or in place of a message."""
+        """Errors of the consumer, from its callback or in place of a message; a missing ACL is raised."""
+        if (refused := denied(error, "read")) is not None:
+            raise refused
         if error.code() in {KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL} or error.fatal():
             self._is_taken = True
         elif error.code() != KafkaError._MAX_POLL_EXCEEDED:  # after that it joins again by itself
@@ -188,6 +191,9 @@ class KafkaWorkerLog:
     def _abort(self, partition: int, cause: KafkaException) -> None:
         """End a transaction that cannot be committed; always raises."""
         error = error_of(cause)
+        if (refused := denied(error, "commit")) is not None:
+            self._producer = None
+            raise refused from cause
         if error.fatal() or error.code() in _FENCED_PRODUCER:
             self._lose_producer()
         elif not error.txn_requires_abort():

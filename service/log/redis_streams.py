@@ -5,9 +5,11 @@ server loses nothing, a machine that loses power at most the last second.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal, Self
 
 from core.errors import ConfigurationError
+from service.access import NOBODY, Access
 from service.log.contract import Message, Record, Retention
 from service.log.redis_scripts import APPEND, STORE_OFFSETS, TRIM
 from service.log.redis_wire import Client, Topics, connect, decode_entries, key, read_streams, unavailable
@@ -22,16 +24,17 @@ class RedisLog:
 
     Parameters
     ----------
-    url : ``redis://host:port`` or ``unix:///path``.
+    url : ``redis://host:port``, ``rediss://host:port`` (TLS) or ``unix:///path``.
+    access : login and authority.
     timeout_s : how long to wait for a reply before it counts as lost.
     lease_s : a worker silent for this long loses its partitions.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 10.0, lease_s: float = 5.0) -> None:
-        self._url = url
+    def __init__(self, url: str, access: Access = NOBODY, *, timeout_s: float = 10.0, lease_s: float = 5.0) -> None:
         self._timeout_s = timeout_s
         self._lease_s = lease_s
-        self._client = connect(url, timeout_s)
+        self._connect = partial(connect, url, timeout_s, access)
+        self._client = self._connect()
         self._topics = Topics(self._client)
 
     @property
@@ -55,19 +58,25 @@ class RedisLog:
 
     def producer(self) -> "RedisProducer":
         """A producer with its own connection."""
-        return RedisProducer(self._url, self._timeout_s)
+        return RedisProducer(self._connect())
 
     def join(self, group: str, topic: str, slot: int) -> RedisWorkerLog:
         """Become member ``slot`` of ``group``."""
         return RedisWorkerLog(
-            self._url, group, topic, slot, self.partitions(topic), timeout_s=self._timeout_s, lease_s=self._lease_s
+            self._connect(),
+            group,
+            topic,
+            slot,
+            self.partitions(topic),
+            timeout_s=self._timeout_s,
+            lease_s=self._lease_s,
         )
 
     def reader(
         self, topic: str, *, name: str | None = None, start: Literal["earliest", "latest"] = "earliest"
     ) -> "RedisReader":
         """A reader of all partitions of a topic."""
-        return RedisReader(self._url, self._timeout_s, topic, self.partitions(topic), name, start)
+        return RedisReader(self._connect(), topic, self.partitions(topic), name, start)
 
     def trim(self, topic: str, max_bytes: int, sinks: Iterable[str]) -> int:
         """Drop the oldest records above ``max_bytes``, each partition in proportion to what it holds."""
@@ -124,8 +133,8 @@ def _offsets(client: Any, name: str, topic: str) -> dict[int, int]:
 class RedisProducer:
     """At-least-once producer."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._client = connect(url, timeout_s)
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._topics = Topics(self._client)
         self._script = self._client.register_script(APPEND)
 
@@ -157,8 +166,8 @@ def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
 class RedisReader:
     """Plain reader of one topic. What is in a stream is committed, so there is nothing to filter."""
 
-    def __init__(self, url: str, timeout_s: float, topic: str, partitions: int, name: str | None, start: str) -> None:
-        self._client = connect(url, timeout_s)
+    def __init__(self, client: Client, topic: str, partitions: int, name: str | None, start: str) -> None:
+        self._client = client
         self._topic = topic
         self._partitions = partitions
         self._name = name

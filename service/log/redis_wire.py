@@ -12,8 +12,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from core.errors import ConfigurationError
+from service.access import NOBODY, Access
 from service.log.contract import LogUnavailable, Message, Record
 from service.log.redis_scripts import PREFIX
+from service.redis_access import REFUSALS, client_options, refusal
+from service.wire import unpack_msgpack
 
 Client: TypeAlias = Any
 """A ``redis.Redis``; its replies are untyped bytes in any case."""
@@ -21,7 +24,7 @@ _errors: Any = redis.exceptions  # both modules: the stubs are of an older versi
 _connection: Any = redis.connection
 LOST_REPLY: Final = (_errors.ConnectionError, _errors.TimeoutError, OSError)
 """Errors after which it is not known whether the server did what was asked."""
-REFUSALS: Final = ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")
+NOT_NOW: Final = ("MISCONF", "READONLY", "MASTERDOWN", "NOREPLICAS")
 """A server that refuses every write for now: its disk is full, or it is somebody's replica."""
 PACK_BYTES: Final = 6000
 """Values longer than this are sent as they are."""
@@ -29,7 +32,7 @@ MAX_BLOCK_S: Final = 2.0
 """Longest wait in one blocking read, well below the reply's time-out."""
 
 
-def connect(url: str, timeout_s: float) -> Client:
+def connect(url: str, timeout_s: float, access: Access = NOBODY) -> Client:
     """Client that never sends a command twice on its own: by default redis-py does, after a lost reply."""
     make: Any = redis.Redis.from_url
     encoder = _connection.Encoder(encoding="utf-8", encoding_errors="strict", decode_responses=False)
@@ -41,18 +44,21 @@ def connect(url: str, timeout_s: float) -> Client:
         retry=Retry(NoBackoff(), 0),
         # hiredis' own packer would copy every value once more; its parser is used where it is installed
         command_packer=_connection.PythonRespSerializer(PACK_BYTES, encoder.encode),
+        **client_options(url, access),
     )
 
 
 @contextmanager
 def unavailable(action: str) -> Iterator[None]:
-    """Turn the client's errors into LogUnavailable; programming errors (wrong type, script error) pass."""
+    """Turn the client's errors into LogUnavailable, a refusal into ConfigurationError; programming errors pass."""
     try:
         yield
-    except (*LOST_REPLY, _errors.OutOfMemoryError) as error:
+    except (*LOST_REPLY, *REFUSALS, _errors.OutOfMemoryError) as error:
+        if (refused := refusal(error)) is not None:
+            raise refused from error
         raise LogUnavailable(f"cannot {action}: {error}", action=action) from error
     except _errors.ResponseError as error:
-        if not str(error).startswith(REFUSALS):
+        if not str(error).startswith(NOT_NOW):
             raise
         raise LogUnavailable(f"cannot {action}: {error}", action=action) from error
 
@@ -111,7 +117,7 @@ def decode_entries(
             offset=int(identifier.split(b"-")[0]),
             key=fields[b"k"],
             value=fields[b"v"],
-            headers=msgpack.unpackb(packed) if packed else {},
+            headers=unpack_msgpack(packed) if packed else {},
             timestamp_ms=int(fields[b"t"]),
             epoch=epoch,
         )

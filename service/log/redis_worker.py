@@ -15,7 +15,7 @@ from typing import Any, Final
 from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, Record
 from service.log.redis_scripts import COMMIT, HEARTBEAT, JOIN, LEAVE, RELEASE, RETAKE
-from service.log.redis_wire import LOST_REPLY, Topics, connect, decode_entries, key, read_streams, unavailable
+from service.log.redis_wire import LOST_REPLY, Client, Topics, decode_entries, key, read_streams, unavailable
 
 HEARTBEAT_S: Final = 1.0
 DRAIN_S: Final = 5.0
@@ -46,9 +46,9 @@ class RedisWorkerLog:
     """Member ``slot`` of a group on a topic."""
 
     def __init__(
-        self, url: str, group: str, topic: str, slot: int, partitions: int, *, timeout_s: float, lease_s: float
+        self, client: Client, group: str, topic: str, slot: int, partitions: int, *, timeout_s: float, lease_s: float
     ) -> None:
-        self._client = connect(url, timeout_s)
+        self._client = client
         self._topics = Topics(self._client)
         self._topic = topic
         self._partitions = partitions

@@ -13,6 +13,7 @@ from service import topics
 from service.clock import Clock
 from service.events import (
     ICRS,
+    MAX_EVENT_BYTES,
     ROTATION_SKY,
     NextVisit,
     NextVisitCanceled,
@@ -26,11 +27,14 @@ from service.log.contract import Message, Record
 from service.metrics import Metrics
 from service.records import DeadLetter, Prepare, Readout, pack
 from service.roles.commit_records import MAX_PAYLOAD_BYTES
+from service.storage.places import read_small, resolve_uri
 
 REDRIVEN: Final = "redriven"
 """Header of an event that an operator sent again: it may be old."""
 SIDECAR_TRIES: Final = 20
 SIDECAR_WAIT_S: Final = 0.1
+MAX_OBJECTS: Final = 256
+"""Objects of one notification; a focal plane has 189."""
 
 log = structlog.get_logger()
 
@@ -41,7 +45,7 @@ class FanOut:
     Parameters
     ----------
     partitions : of the work topic; a detector always goes to partition ``detector mod partitions``.
-    root : folder in which the objects of notifications lie, with their JSON sidecars.
+    roots : folders in which the objects of notifications lie, with their JSON sidecars.
     switched_off : detectors for which nothing is prepared; their readouts are work, which the worker answers at once.
     """
 
@@ -49,7 +53,7 @@ class FanOut:
         self,
         camera: Camera,
         partitions: int,
-        root: Path,
+        roots: tuple[Path, ...],
         clock: Clock,
         metrics: Metrics,
         sleep: Callable[[float], None] = time.sleep,
@@ -58,7 +62,7 @@ class FanOut:
         self._camera = camera
         self._switched_off = switched_off
         self._partitions = partitions
-        self._root = root
+        self._roots = roots
         self._clock = clock
         self._metrics = metrics
         self._sleep = sleep
@@ -110,7 +114,9 @@ class FanOut:
 
     def _readout(self, value: dict[str, Any], message: Message) -> list[Record]:
         keys = object_keys(value)
-        events = [value] if keys is None else [self._sidecar(key) for key in keys]
+        if keys is not None and len(keys) > MAX_OBJECTS:
+            raise RejectedInputError(f"a notification of more than {MAX_OBJECTS} objects", code="bad_event")
+        events = [value] if keys is None else self._sidecars(keys)
         return [self._readout_work(event, may_be_old=REDRIVEN in message.headers) for event in events]
 
     def _readout_work(self, value: dict[str, Any], *, may_be_old: bool) -> Record:
@@ -137,19 +143,34 @@ class FanOut:
         )
         return self._work(event.detector, readout)
 
-    def _sidecar(self, key: str) -> dict[str, Any]:
-        """The readout event beside an announced object; object stores may show it a moment later."""
-        path = (self._root / key).with_suffix(".json")
-        if not path.resolve().is_relative_to(self._root.resolve()):
-            raise RejectedInputError("the object lies outside the allowed folder", code="bad_uri", key=key[:200])
-        for attempt in range(SIDECAR_TRIES):
-            try:
-                return parse_json(path.read_bytes()) | {"uri": key}
-            except (OSError, RejectedInputError) as error:
-                cause: Exception = error
-            if attempt + 1 < SIDECAR_TRIES:
+    def _sidecars(self, keys: list[str]) -> list[dict[str, Any]]:
+        """The readout events beside announced objects; an object store may show them a moment later.
+
+        The moment is one for all of them: a notification of many absent ones does not hold the topic up for longer.
+        """
+        tries_left = SIDECAR_TRIES
+        events = []
+        for key in keys:
+            path = self._sidecar_path(key)
+            while True:
+                tries_left -= 1
+                try:
+                    content = read_small(path, self._roots, MAX_EVENT_BYTES)
+                    events.append(parse_json(content) | {"uri": key})
+                    tries_left += 1
+                    break
+                except (OSError, RejectedInputError) as error:
+                    if tries_left <= 0:
+                        message = f"no readable sidecar of {key[:200]}: {error}"
+                        raise RejectedInputError(message, code="no_sidecar") from error
                 self._sleep(SIDECAR_WAIT_S)
-        raise RejectedInputError(f"no readable sidecar of {key[:200]}", code="no_sidecar") from cause
+        return events
+
+    def _sidecar_path(self, key: str) -> Path:
+        """The sidecar of an object, below the allowed folders whatever its key says."""
+        resolve_uri(key, self._roots)
+        stem, dot, suffix = key.rpartition(".")
+        return resolve_uri(f"{stem if dot and '/' not in suffix else key}.json", self._roots)
 
     def _work(self, detector: int, record: Prepare | Readout) -> Record:
         return Record(topics.WORK, b"%d" % detector, pack(record), detector % self._partitions)

@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from service import topics
+from service.access import cache_access
 from service.bundle_loader import CACHE_TIMEOUT_S, apdb_config, open_apdb
 from service.log import Log
 from service.roles.archive import APDB, FILES, HISTORY, ApdbSink, FileSink, HistorySink, Trimmer
@@ -52,7 +53,7 @@ def run(settings: Settings) -> int:
 def _history_sink(process: Process, opened: Log) -> HistorySink:
     settings = process.settings
     camera = Datastore(settings.dataset).camera
-    client = connect(settings.cache_url, CACHE_TIMEOUT_S)
+    client = connect(settings.cache_url, CACHE_TIMEOUT_S, cache_access(settings))
     return HistorySink(opened, HistoryStore(client, None, camera, process.clock.tai_s), process.clock, process.metrics)
 
 

@@ -7,7 +7,7 @@ from service.failpoints import Failpoint, reach
 from service.log import Log
 from service.roles.fanout import FanOut
 from service.roles.runner import Process, make_process, open_topics, run_loops, start_http
-from service.settings import Settings, switched_off
+from service.settings import Settings, allowed_roots, switched_off
 from service.storage.datastore import Datastore
 
 POLL_S: Final = 0.5
@@ -51,4 +51,5 @@ def _make_fan_out(process: Process) -> FanOut:
     settings = process.settings
     camera = Datastore(settings.dataset).camera
     off = switched_off(settings)
-    return FanOut(camera, settings.partitions, settings.dataset, process.clock, process.metrics, switched_off=off)
+    roots = allowed_roots(settings)
+    return FanOut(camera, settings.partitions, roots, process.clock, process.metrics, switched_off=off)

@@ -7,8 +7,10 @@ import redis
 import structlog
 
 from service import topics
+from service.access import cache_access
 from service.child import Child, FromChild
 from service.log.contract import IdentityTaken, Producer, WorkerLog
+from service.redis_access import client_options
 from service.roles.alert_switch import AlertSwitch
 from service.roles.attempts import RedisAttempts
 from service.roles.reports import Reporter
@@ -51,7 +53,10 @@ def make_worker(process: Process, producer: Producer, worker_log: WorkerLog, swi
     settings = process.settings
     inbox: queue.SimpleQueue[FromChild] = queue.SimpleQueue()
     timeout_s = settings.redis_timeout_ms / 1000
-    client = redis.Redis.from_url(settings.cache_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    options = client_options(settings.cache_url, cache_access(settings))
+    client = redis.Redis.from_url(
+        settings.cache_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, **options
+    )
     skipped = process.metrics.redis_skipped.labels("attempts")
     return Worker(
         Parts(

@@ -13,11 +13,12 @@ from core.errors import TransientError
 from service import topics
 from service.app import stop_on_signal
 from service.clock import Clock, SystemClock
+from service.connections import connect_log
 from service.handlers.health import health_routes
 from service.health import Health
 from service.http_guard import RateLimit
 from service.http_server import HttpServer
-from service.log import Log, LogUnavailable, open_log
+from service.log import Log, LogUnavailable
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -75,7 +76,7 @@ def open_topics(process: Process) -> Log:
     while True:
         process.health.turn()
         try:
-            opened = open_log(settings.log_url)
+            opened = connect_log(settings)
             opened.ensure_topics(counts, topics.retention(settings))
         except LogUnavailable as error:
             process.metrics.log_errors.inc()

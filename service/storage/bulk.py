@@ -6,20 +6,28 @@
 import socket
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from core.errors import ConfigurationError, TransientError
+from service.access import NOBODY, Access
+from service.redis_access import client_options, tls_context
+from service.storage.codec import PIECE_BYTES
 
 _CHUNK: Final = 1 << 16
+MAX_VALUE_BYTES: Final = 2 * PIECE_BYTES
+"""A packed piece is hardly larger than what it holds; more is not believed."""
 
 
 class BulkReader:
     """One connection for reads of many large values; not shared between threads."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, access: Access = NOBODY) -> None:
         self._url = urlsplit(url)
-        if self._url.scheme not in ("redis", "unix"):
-            raise ConfigurationError("a Redis URL begins with redis:// or unix://", code="bad_redis_url")
+        if self._url.scheme not in ("redis", "rediss", "unix"):
+            raise ConfigurationError("a Redis URL begins with redis://, rediss:// or unix://", code="bad_redis_url")
+        client_options(url, access)  # refuses what the other clients refuse
+        self._login = _login(self._url, access)
+        self._tls = tls_context(access) if self._url.scheme == "rediss" else None
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
         self._buffer = bytearray()
@@ -31,7 +39,8 @@ class BulkReader:
         try:
             connection = self._connect()
             connection.sendall(_command("MGET", *keys))
-            n = self._header(b"*")
+            if (n := self._header(b"*")) != len(keys):
+                raise ConnectionError(f"{n} values for {len(keys)} keys")
             return [self._value() for _ in range(n)]
         except OSError as error:
             self.close()
@@ -62,11 +71,12 @@ class BulkReader:
                 address = (self._url.hostname or "127.0.0.1", self._url.port or 6379)
                 self._socket = socket.create_connection(address, self._timeout_s)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._url.password:
-                user = [unquote(self._url.username)] if self._url.username else []
-                self._simple("AUTH", *user, unquote(self._url.password))
+                if self._tls is not None:
+                    self._socket = self._tls.wrap_socket(self._socket, server_hostname=address[0])
+            if self._login:
+                self._simple("AUTH", *self._login)
             database = self._url.path.strip("/")
-            if self._url.scheme == "redis" and database and database != "0":
+            if self._url.scheme != "unix" and database and database != "0":
                 self._simple("SELECT", database)
         return self._socket
 
@@ -101,6 +111,8 @@ class BulkReader:
         size = self._header(b"$")
         if size < 0:
             return None
+        if size > MAX_VALUE_BYTES:
+            raise ConnectionError(f"a value of {size} bytes where pieces are at most {PIECE_BYTES}")
         value = bytearray(size)
         here = min(size, len(self._buffer))
         value[:here] = self._buffer[:here]
@@ -115,6 +127,14 @@ class BulkReader:
             self._buffer += self._socket.recv(2 - len(self._buffer))
         del self._buffer[:2]
         return value
+
+
+def _login(url: SplitResult, access: Access) -> list[str]:
+    """Words of AUTH; the URL's come first, as with redis-py."""
+    if url.password:
+        return [*([unquote(url.username)] if url.username else []), unquote(url.password)]
+    password = access.password.get_secret_value()
+    return [*([access.user] if access.user else []), password] if password else []
 
 
 def _command(*words: str) -> bytes:

@@ -9,10 +9,13 @@ import redis
 from redis.connection import (
     Connection,
     PythonRespSerializer,
+    SSLConnection,
     UnixDomainSocketConnection,
 )
 
 from core.errors import TransientError
+from service.access import NOBODY, Access
+from service.redis_access import client_options
 from service.storage.bulk import BulkReader
 from service.storage.codec import ArrayManifest, PackedArray
 from service.storage.recipe import BundleKey, Recipe, pack_recipe, unpack_recipe
@@ -24,11 +27,19 @@ PIECES_PER_READ: Final = 16
 class Cache:
     """Parts of bundles in Redis, all with a time to live. Every failure of the server is a ``TransientError``."""
 
-    def __init__(self, url: str, *, namespace: str = "sub60", ttl_s: int = 1800, timeout_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        access: Access = NOBODY,
+        *,
+        namespace: str = "sub60",
+        ttl_s: int = 1800,
+        timeout_s: float = 2.0,
+    ) -> None:
         self._namespace = namespace
         self._ttl_s = ttl_s
-        self.client = connect(url, timeout_s)
-        self._bulk = BulkReader(url, timeout_s)
+        self.client = connect(url, timeout_s, access)
+        self._bulk = BulkReader(url, timeout_s, access)
         self._lock = Lock()
 
     def put_arrays(self, arrays: Mapping[str, PackedArray]) -> None:
@@ -110,17 +121,19 @@ class Cache:
         return f"{self._namespace}:bundle:{key.instrument}:{key.group}:{key.detector}"
 
 
-def connect(url: str, timeout_s: float) -> Any:
+def connect(url: str, timeout_s: float, access: Access = NOBODY) -> Any:
     """A redis-py client that reads with hiredis and writes without copying.
 
     redis-py with hiredis installed also packs commands with it, which copies every value and is 5-10 times slower.
     """
-    base = UnixDomainSocketConnection if url.startswith("unix:") else Connection
+    bases: dict[str, type[Any]] = {"unix": UnixDomainSocketConnection, "rediss": SSLConnection}
+    base = bases.get(url.partition(":")[0], Connection)
     pool = redis.ConnectionPool.from_url(
         url,
         connection_class=_no_copy(base),
         socket_timeout=timeout_s,
         socket_connect_timeout=timeout_s,
+        **client_options(url, access),
     )
     return redis.Redis(connection_pool=pool)
 

@@ -1,7 +1,7 @@
 """Arrays as content-addressed pieces of at most 4 MB, compressed where it pays."""
 
-import ast
 import hashlib
+import math
 import zlib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import TransientError
+from service.wire import parse_dtype, unpack_msgpack
 
 Array = NDArray[Any]
 
@@ -22,6 +23,7 @@ _COMPRESS_FROM_BYTES: Final = 4096
 _WORTH: Final = 0.95
 SPOILED: Final = (ValueError, TypeError, KeyError, msgpack.UnpackException)
 """What reading a record raises that is not ours or not whole."""
+MAX_AXES: Final = 8
 RAW: Final = 0
 BLOSC2: Final = 1
 
@@ -76,10 +78,22 @@ class ArrayManifest:
     def read(cls, data: bytes) -> "ArrayManifest | None":
         """Inverse of :meth:`PackedArray.manifest`; None for what is none."""
         try:
-            dtype, shape, codecs, checksums, digests, sizes = msgpack.unpackb(data, use_list=False)
+            dtype, shape, codecs, checksums, digests, sizes = unpack_msgpack(data, use_list=False)
+            made = cls(dtype=dtype, shape=shape, codecs=codecs, checksums=checksums, digests=digests, sizes=sizes)
+            return made if made._is_consistent() else None
         except SPOILED:
             return None
-        return cls(dtype=dtype, shape=shape, codecs=codecs, checksums=checksums, digests=digests, sizes=sizes)
+
+    def _is_consistent(self) -> bool:
+        """Whether the array is as large as its pieces: else a line in Redis could ask for any amount of memory."""
+        if not all(type(length) is int and length >= 0 for length in self.shape):
+            return False
+        n_bytes = math.prod(self.shape) * parse_dtype(self.dtype).itemsize
+        lengths = {len(self.codecs), len(self.checksums), len(self.digests), len(self.sizes)}
+        is_whole = lengths == {-(-n_bytes // PIECE_BYTES)} and len(self.shape) <= MAX_AXES
+        raw = (min(PIECE_BYTES, n_bytes - i * PIECE_BYTES) for i in range(len(self.codecs)))
+        sized = zip(self.codecs, self.sizes, raw, strict=True)
+        return is_whole and all(size == n if codec == RAW else codec == BLOSC2 for codec, size, n in sized)
 
     def with_pieces(self, pieces: tuple[bytes | bytearray | memoryview, ...]) -> PackedArray | None:
         """The packed array, None where a piece is not what was stored."""
@@ -112,14 +126,7 @@ def pack_array(array: Array) -> PackedArray:
 
 def array_dtype(packed: PackedArray) -> np.dtype[Any]:
     """The dtype of a packed array."""
-    return _parse_dtype(packed.dtype)
-
-
-@lru_cache(maxsize=256)
-def _parse_dtype(text: str) -> np.dtype[Any]:
-    # A catalog's hundred columns take a millisecond to parse.
-    dtype: np.dtype[Any] = np.dtype(ast.literal_eval(text))
-    return dtype
+    return parse_dtype(packed.dtype)
 
 
 def unpack_array(packed: PackedArray, out: Array | None = None) -> Array:

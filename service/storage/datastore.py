@@ -1,6 +1,7 @@
 """The dataset's folder: which files a detector-visit needs, and their arrays."""
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,12 @@ class Tract:
     cell_size: int
 
 
+_NAME: Final = re.compile(
+    r"(?:refcat|(?:calib|template|ephemerides)(?:/[A-Za-z0-9_-]+)+\.fits)@[0-9A-Za-z_.-]*#[A-Za-z0-9_,. -]*"
+)
+"""``path@size-time#selector``."""
+
+
 class Datastore:
     """Read-only access to one dataset (docs/dataset.md).
 
@@ -87,7 +94,12 @@ class Datastore:
         )
 
     def read(self, name: str) -> Array:
-        """The array behind a name that :meth:`resolve` gave."""
+        """The array behind a name that :meth:`resolve` gave; to any other there is no file.
+
+        Names come back from Redis, and the library below would follow them anywhere.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise FileNotFoundError(f"no name of an array: {name[:100]!r}")
         path, _, rest = name.partition("@")
         selector = rest.partition("#")[2]
         if path == "refcat":

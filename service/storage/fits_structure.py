@@ -4,6 +4,7 @@ Used on files from outside: every number is checked against the file's length be
 decompressed and nothing allocated by what a header says.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,13 @@ from core.errors import Outcome, RejectedInputError, UnusableDataError
 
 BLOCK: Final = 2880
 _CARD: Final = 80
+_BITPIX: Final = (8, 16, 32, 64, -32, -64)
 _MAX_HEADER_BLOCKS: Final = 64
+"""Of one HDU: 2,304 cards."""
+_MAX_ALL_BLOCKS: Final = 512
+"""Of all headers together; a raw of the camera has about 40."""
+_INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
+"""Fits 64 bits, and is not what else Python takes for an integer (``1_000``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +40,9 @@ class Hdu:
         text = self.cards.get(key)
         if text is None and default is not None:
             return default
-        try:
-            return int(text or "")
-        except ValueError as error:
-            raise broken(f"header keyword {key} is not an integer", hdu=self.name, value=text) from error
+        if text is None or _INTEGER.fullmatch(text) is None:
+            raise broken(f"header keyword {key} is not an integer", hdu=self.name, value=text)
+        return int(text)
 
 
 def broken(message: str, **context: object) -> UnusableDataError:
@@ -52,11 +58,14 @@ def read_structure(content: memoryview, max_hdus: int) -> list[Hdu]:
     if bytes(content[:9]) != b"SIMPLE  =":
         raise RejectedInputError("not a FITS file", code="not_fits", first_bytes=bytes(content[:9]).hex())
     hdus: list[Hdu] = []
-    position = 0
+    position = n_blocks = 0
     while position < len(content):
         if len(hdus) == max_hdus:
             raise RejectedInputError(f"more than {max_hdus} HDUs", code="too_many_hdus")
         hdu = _read_hdu(content, position)
+        n_blocks += (hdu.data_start - position) // BLOCK
+        if n_blocks > _MAX_ALL_BLOCKS:
+            raise RejectedInputError("more header cards than any raw has", code="bad_header", at_byte=position)
         hdus.append(hdu)
         position = hdu.data_start + -(-hdu.data_size // BLOCK) * BLOCK
     return hdus
@@ -105,12 +114,16 @@ def _with_data(hdu: Hdu, n_bytes: int) -> Hdu:
     if not 0 <= n_axes <= 8:
         raise RejectedInputError("absurd NAXIS", code="bad_header", naxis=n_axes)
     n_pixels = 1 if n_axes else 0
-    for axis in range(1, n_axes + 1):
-        n_pixels *= hdu.integer(f"NAXIS{axis}")
     n_extra, n_groups = hdu.integer("PCOUNT", 0), hdu.integer("GCOUNT", 1)
-    size = abs(hdu.integer("BITPIX")) // 8 * n_groups * (n_extra + n_pixels)
-    if min(n_pixels, n_extra, n_groups) < 0:
-        raise RejectedInputError("a negative size in a header", code="bad_header", hdu=hdu.name)
+    for axis in range(1, n_axes + 1):
+        length = hdu.integer(f"NAXIS{axis}")
+        n_pixels *= length
+        if min(length, n_extra) < 0:  # each: two negative ones would make a positive size
+            raise RejectedInputError("a negative size in a header", code="bad_header", hdu=hdu.name)
+    bits = hdu.integer("BITPIX")
+    if n_groups != 1 or bits not in _BITPIX:
+        raise RejectedInputError("random groups or an unknown BITPIX", code="bad_header", hdu=hdu.name, bitpix=bits)
+    size = abs(bits) // 8 * (n_extra + n_pixels)
     if hdu.data_start + size > n_bytes:
         missing = hdu.data_start + size - n_bytes
         raise broken("truncated: data end behind the file's end", hdu=hdu.name, missing_bytes=missing)

@@ -17,6 +17,7 @@ from service.storage.codec import SPOILED
 from service.storage.recipe import BundleKey
 from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
 from service.storage.tables import empty_history, join_histories, pack_history, unpack_history, with_latest_objects
+from service.wire import unpack_msgpack
 
 FORMAT: Final = 1
 BASE_TTL_S: Final = 3600
@@ -192,7 +193,7 @@ def _pack_entry(added_s: float, rows: History) -> bytes:
 def _unpack_entry(data: bytes) -> tuple[float, History] | None:
     """When an entry was added and its rows; None for another format or a spoiled one."""
     try:
-        number, added_s, tables = msgpack.unpackb(data, use_list=False)
+        number, added_s, tables = unpack_msgpack(data, use_list=False)
     except SPOILED:
         return None
     rows = unpack_history(tables) if number in (FORMAT - 1, FORMAT) else None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from core.kernels.rice import READ_AHEAD
 from core.timescales import parse_tai, unix_tai_to_mjd_tai
 from core.workspace import Workspace
 from service.storage.fits_structure import Hdu, broken, read_structure
+from service.storage.places import open_regular, resolve_uri
 from service.storage.segments import check_segment, is_segment, read_segment
 
 UInt8 = NDArray[np.uint8]
@@ -32,8 +32,8 @@ MJD_2100: Final = 88069.0
 class RawLimits:
     """What a raw file may be."""
 
-    root: Path
-    """Files outside this folder are refused, symbolic links followed."""
+    roots: tuple[Path, ...]
+    """Files outside these folders are refused, symbolic links followed."""
     max_bytes: int = 256 * 1024 * 1024
     max_extra_hdus: int = 16
     """HDUs allowed besides the segments."""
@@ -50,7 +50,7 @@ def read_raw(
 
     Parameters
     ----------
-    uri : path or ``file:`` URI, absolute or relative to ``limits.root``.
+    uri : path or ``file:`` URI, absolute or relative to the first of ``limits.roots``.
     workspace : holds the file's bytes (``raw.file``) and the segments returned (``raw.segments``), overwritten by the
         next call.
 
@@ -58,7 +58,7 @@ def read_raw(
     ``UnusableDataError`` with outcome ``bad_raw`` (truncated, missing or misshapen segment), ``TransientError`` (no
     such file yet, or unreadable).
     """
-    content, n_bytes = _load(resolve_uri(uri, limits.root), limits, workspace)
+    content, n_bytes = _load(resolve_uri(uri, limits.roots), limits, workspace)
     if expected_sha256 is not None and hashlib.sha256(content[:n_bytes].data).hexdigest() != expected_sha256.lower():
         raise broken("the file's digest is not the announced one", expected=expected_sha256)
     hdus = read_structure(content.data[:n_bytes], max_hdus=_max_hdus(camera, limits))
@@ -69,20 +69,6 @@ def read_raw(
     for hdu, out in zip(segments, pixels, strict=True):
         read_segment(hdu, content, out)
     return RawExposure(visit_info=visit_info, segments=pixels)  # type: ignore[arg-type]
-
-
-def resolve_uri(uri: str, root: Path) -> Path:
-    """The file a URI names, which must lie under ``root``."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
-        raise RejectedInputError("only files are read", code="bad_uri", uri=uri[:200])
-    try:
-        path = (root / unquote(parts.path if parts.scheme else uri)).resolve()
-    except (OSError, ValueError) as error:
-        raise RejectedInputError("not a path", code="bad_uri", uri=uri[:200]) from error
-    if not path.is_relative_to(root.resolve()):
-        raise RejectedInputError("the raw lies outside the allowed folder", code="bad_uri", uri=uri[:200])
-    return path
 
 
 def read_visit_info(primary: Hdu, camera: Camera, limits: RawLimits) -> VisitInfo:
@@ -120,15 +106,12 @@ def read_visit_info(primary: Hdu, camera: Camera, limits: RawLimits) -> VisitInf
 def _load(path: Path, limits: RawLimits, workspace: Workspace) -> tuple[UInt8, int]:
     """The file's bytes in a reused buffer with ``READ_AHEAD`` zeros behind, and their number."""
     try:
-        with path.open("rb", buffering=0) as file:
-            n_bytes = os.fstat(file.fileno()).st_size
-            if n_bytes > limits.max_bytes:
-                raise RejectedInputError("the raw is larger than allowed", code="too_large", n_bytes=n_bytes)
+        with open_regular(path, limits.roots, limits.max_bytes) as (descriptor, n_bytes):
             capacity = -(-(n_bytes + READ_AHEAD) // (1 << 22)) << 22
             content: UInt8 = workspace.array("raw.file", (capacity,), np.uint8)  # type: ignore[assignment]
             n_read = 0
-            while n_read < n_bytes and (n := file.readinto(content.data[n_read:n_bytes])):
-                n_read += n
+            while n_read < n_bytes and (n := os.readv(descriptor, [content.data[n_read:n_bytes]])):
+                n_read += n  # a file that has shrunk meanwhile ends early, and is truncated
     except OSError as error:
         raise TransientError("the raw cannot be read", code="raw_unreadable", path=str(path)) from error
     content[n_read : n_read + READ_AHEAD] = 0
@@ -156,7 +139,7 @@ def _visit(primary: Hdu) -> int:
     day_obs, sequence = primary.integer("DAYOBS"), primary.integer("SEQNUM")
     try:
         is_sane = 1990 <= date(day_obs // 10_000, day_obs // 100 % 100, day_obs % 100).year < 2100
-    except ValueError:
+    except (ValueError, OverflowError):
         is_sane = False
     if not is_sane:
         raise _absurd("DAYOBS", primary.cards, "no day of this survey")

@@ -8,6 +8,7 @@ import msgpack
 
 from core.contracts.wcs import separation_arcsec
 from service.storage.codec import SPOILED
+from service.wire import unpack_msgpack
 
 FORMAT: Final = 1
 
@@ -64,15 +65,16 @@ def unpack_recipe(key: BundleKey, data: bytes) -> Recipe | None:
     ephemerides only: then their part is missing from the answer.
     """
     try:
-        message = msgpack.unpackb(data, use_list=False)
+        message = unpack_msgpack(data, use_list=False)
         if message["format"] not in (FORMAT - 1, FORMAT):
             return None
         visit, band, _, ra, dec, rotation = message["pointing"]
+        if band != key.band or not _is_near(key, ra, dec, rotation):
+            return None
+        parts = message["parts"]
+        recipe = tuple(PartRecipe(kind=PartKind(kind), arrays=arrays, meta=meta) for kind, arrays, meta in parts)
     except SPOILED:
         return None
-    if band != key.band or not _is_near(key, ra, dec, rotation):
-        return None
-    recipe = tuple(PartRecipe(kind=PartKind(kind), arrays=arrays, meta=meta) for kind, arrays, meta in message["parts"])
     if visit != key.visit:
         return tuple(part for part in recipe if part.kind is not PartKind.EPHEMERIDES)
     return recipe

@@ -52,7 +52,9 @@ def read_segment(hdu: Hdu, content: UInt8, out: Int32) -> None:
         _read_tiles(hdu, content, out)
     else:
         dtype = np.dtype(">i2" if hdu.integer("BITPIX") == 16 else ">i4")
-        end = hdu.data_start + out.size * dtype.itemsize
+        if hdu.data_size != out.size * dtype.itemsize:
+            raise broken("a segment has more or fewer bytes than pixels", hdu=hdu.name)
+        end = hdu.data_start + hdu.data_size
         out[...] = content[hdu.data_start : end].view(dtype).reshape(out.shape)
     zero = _number(hdu, "BZERO", 0.0)
     if zero:
@@ -91,16 +93,23 @@ def _tile_places(hdu: Hdu, content: UInt8, n_tiles: int) -> tuple[Int64, Int64]:
     form = hdu.cards.get("TFORM1", "").lstrip("1")
     width = {"PB": 4, "QB": 8}.get(form[:2])
     is_plain = hdu.integer("TFIELDS") == 1 and hdu.cards.get("TTYPE1") == "COMPRESSED_DATA"
-    if width is None or not is_plain or row_bytes != 2 * width or n_rows != n_tiles:
+    is_table = hdu.integer("BITPIX") == 8 and hdu.integer("NAXIS") == 2 and hdu.cards.get("XTENSION") == "BINTABLE"
+    if width is None or not (is_plain and is_table) or row_bytes != 2 * width or n_rows != n_tiles:
         raise broken("the table of compressed tiles has another layout", hdu=hdu.name)
     table = (
         content[hdu.data_start : hdu.data_start + row_bytes * n_rows].view(np.dtype(f">i{width}")).reshape(n_rows, 2)
     )
     size, offset = table.astype(np.int64).T
-    heap = hdu.data_start + hdu.integer("THEAP", row_bytes * n_rows)
-    heap_bytes = hdu.data_start + hdu.data_size - heap
-    if (size < 0).any() or (offset < 0).any() or (offset + size > heap_bytes).any() or (offset > heap_bytes).any():
+    heap_start = hdu.integer("THEAP", row_bytes * n_rows)
+    if not row_bytes * n_rows <= heap_start <= hdu.data_size:
+        raise broken("the heap of compressed tiles lies outside its HDU", hdu=hdu.name, theap=heap_start)
+    heap, heap_bytes = hdu.data_start + heap_start, hdu.data_size - heap_start
+    # Each alone before their sum, which 64 bits might not hold.
+    is_out = (size < 0) | (offset < 0) | (size > heap_bytes) | (offset > heap_bytes)
+    if is_out.any() or (offset + size > heap_bytes).any():
         raise broken("truncated: a tile lies outside its HDU", hdu=hdu.name)
+    if int(size.sum()) > heap_bytes:  # thousands of tiles on the same bytes would take hours to decode
+        raise broken("tiles overlap", hdu=hdu.name)
     assert content.size >= hdu.data_start + hdu.data_size + READ_AHEAD
     return np.ascontiguousarray(offset + heap), np.ascontiguousarray(size)
 

@@ -262,3 +262,21 @@ def test_amplifiers_without_the_brighter_fatter_column_have_none(tmp_path: Path)
         calibrations = load(None, Datastore(root)).calibrations
         assert calibrations.brighter_fatter.dtype == np.float32
         np.testing.assert_allclose(calibrations.brighter_fatter, np.full(table.size, expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd@1-1#",
+        "calib/../../secret.fits@1-1#bias",
+        "calib/000/bias_60900_61100.fits[1][col x=1]@1-1#bias",
+        "calib/000/bias_60900_61100.fits.gz@1-1#bias",
+        "http://host/x.fits@1-1#",
+        "template/0/r/000_000.fits;x@1-1#IMAGE",
+    ],
+)
+def test_a_name_from_outside_reads_no_file(tmp_path: Path, name: str) -> None:
+    store = Datastore(make_dataset(tmp_path / "dataset"))
+    (tmp_path / "secret.fits").write_bytes((tmp_path / "dataset/calib/000/bias_60900_61100.fits").read_bytes())
+    with pytest.raises(FileNotFoundError):
+        store.read(name)

@@ -19,6 +19,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 POM = Path(__file__).with_name("pom.xml")
@@ -53,12 +55,53 @@ class KafkaStartError(RuntimeError):
     """The broker cannot be started; the message says why."""
 
 
+@dataclass(frozen=True)
+class SecureListener:
+    """A second listener that wants TLS and a SCRAM-SHA-512 login, and an authorizer that denies what no ACL allows.
+
+    The plain listener keeps every right: it is where a test makes ACLs and topics.
+    """
+
+    port: int
+    keystore: Path
+    """PEM: an unencrypted PKCS#8 key, then its chain."""
+    users: Mapping[str, str]
+    """User -> password, made when the storage is formatted."""
+
+    def settings(self, plain: str, controller: str) -> dict[str, str]:
+        """Lines of server.properties beside the plain listener's."""
+        listener = f"SASL_SSL://127.0.0.1:{self.port}"
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        return {
+            "listeners": f"{plain},{listener},{controller}",
+            "advertised.listeners": f"{plain},{listener}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self.keystore),
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "allow.everyone.if.no.acl.found": "false",
+        }
+
+    def format_arguments(self) -> list[str]:
+        """Arguments of the storage tool that make the users."""
+        return [
+            word
+            for user, password in self.users.items()
+            for word in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]")
+        ]
+
+
 class KafkaBroker:
     """One broker whose jars lie in ``jars`` and whose data, log and process id lie in ``folder``."""
 
-    def __init__(self, folder: Path, jars: Path | None = None) -> None:
+    def __init__(self, folder: Path, jars: Path | None = None, secure: SecureListener | None = None) -> None:
         self.folder = folder.resolve()
         self.jars = jars.resolve() if jars else self.folder / "jars"
+        self.secure = secure
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, port: int | None = None) -> str:
         """Start unless it runs; returns ``host:port`` once it takes connections."""
@@ -82,6 +125,7 @@ class KafkaBroker:
                 cwd=self.folder,
                 start_new_session=True,
             )
+        self._process = process
         (self.folder / "pid").write_text(f"{process.pid} {_started(process.pid)} 127.0.0.1:{port}\n")
         give_up_s = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < give_up_s and process.poll() is None:
@@ -105,6 +149,8 @@ class KafkaBroker:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
                 time.sleep(0.1)
+        if self._process is not None:
+            self._process.poll()
         (self.folder / "pid").unlink(missing_ok=True)
         return True
 
@@ -128,6 +174,8 @@ class KafkaBroker:
             "advertised.listeners": broker,
             "log.dirs": str(self.folder / "data"),
         }
+        if self.secure is not None:
+            settings |= self.secure.settings(broker, controller)
         config = self.folder / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         return config
@@ -141,7 +189,8 @@ class KafkaBroker:
                 raise KafkaStartError(f"StorageTool {arguments[0]}: {done.stdout}{done.stderr}")
             return done.stdout.split()[-1]
 
-        tool("format", "-t", tool("random-uuid"), "-c", str(config))
+        users = self.secure.format_arguments() if self.secure is not None else []
+        tool("format", "-t", tool("random-uuid"), "-c", str(config), *users)
 
     def _java(self, main: str, *arguments: str) -> list[str]:
         levels = ("defaultLogLevel=warn", "log.kafka.server.KafkaRaftServer=info", "showDateTime=true")

@@ -56,7 +56,7 @@ class Service:
         self.producer = self.log.producer()
         camera = load_camera(json.loads((self.settings.dataset / "dataset.json").read_text())["camera"])
         self.fan_out = FanOut(
-            camera, self.settings.partitions, self.settings.dataset, self.process.clock, self.process.metrics
+            camera, self.settings.partitions, (self.settings.dataset,), self.process.clock, self.process.metrics
         )
         self._inputs = [InputLoop(self.log, topic, self.fan_out, poll_s=0) for topic in topics.INPUTS]
         self._worker_log = self.log.join(GROUP, topics.WORK, 0)

@@ -56,7 +56,7 @@ def write_raw(
 )
 def test_segments_equal_what_was_written(tmp_path: Path, camera: Camera, compression: str | None, dtype: str) -> None:
     written = write_raw(tmp_path / "raw.fits", camera, compression, dtype)
-    raw = read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+    raw = read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
     np.testing.assert_array_equal(raw.segments, written)
     info = raw.visit_info
     assert (info.visit, info.detector, info.band, info.group) == (2026112200042, 0, "r", KEYWORDS["GROUPID"])
@@ -70,16 +70,16 @@ def test_unsigned_pixels_are_shifted(tmp_path: Path, camera: Camera) -> None:
     with fits.open(tmp_path / "raw.fits", mode="update") as hdus:
         for hdu in hdus[1:]:
             hdu.data = (np.arange(hdu.data.size) % 65536).astype(np.uint16).reshape(hdu.data.shape)
-    raw = read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+    raw = read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
     np.testing.assert_array_equal(raw.segments[0].reshape(-1), np.arange(raw.segments[0].size) % 65536)
 
 
 def test_a_second_read_reuses_the_buffers(tmp_path: Path, camera: Camera) -> None:
     write_raw(tmp_path / "raw.fits", camera)
     workspace = Workspace()
-    first = read_raw("raw.fits", camera, RawLimits(root=tmp_path), workspace)
+    first = read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), workspace)
     n_bytes = workspace.nbytes
-    second = read_raw(f"file://{tmp_path}/raw.fits", camera, RawLimits(root=tmp_path), workspace)
+    second = read_raw(f"file://{tmp_path}/raw.fits", camera, RawLimits(roots=(tmp_path,)), workspace)
     assert second.segments is first.segments
     assert workspace.nbytes == n_bytes
 
@@ -107,7 +107,7 @@ def test_a_second_read_reuses_the_buffers(tmp_path: Path, camera: Camera) -> Non
 def test_absurd_keywords_are_rejected(tmp_path: Path, camera: Camera, changes: dict[str, object]) -> None:
     write_raw(tmp_path / "raw.fits", camera, None, **changes)
     with pytest.raises(RejectedInputError):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
 
 
 @pytest.mark.parametrize("compression", ["RICE_1", None])
@@ -120,7 +120,7 @@ def test_a_truncated_file_is_a_bad_raw(
     content = path.read_bytes()
     path.write_bytes(content[: int(fraction * len(content))])
     with pytest.raises(UnusableDataError) as caught:
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
     assert caught.value.outcome is Outcome.BAD_RAW
 
 
@@ -130,12 +130,12 @@ def test_missing_and_misshapen_segments_are_bad_raws(tmp_path: Path, camera: Cam
     with fits.open(path, mode="update") as hdus:
         del hdus[3]
     with pytest.raises(UnusableDataError, match="missing segment"):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
     write_raw(path, camera, None)
     with fits.open(path, mode="update") as hdus:
         hdus[2].data = hdus[2].data[:-1]
     with pytest.raises(UnusableDataError, match="pixels"):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
 
 
 def test_a_flipped_byte_never_escapes_as_another_error(tmp_path: Path, camera: Camera) -> None:
@@ -150,7 +150,7 @@ def test_a_flipped_byte_never_escapes_as_another_error(tmp_path: Path, camera: C
         path.write_bytes(content)
         content[position] = before
         try:
-            read_raw("raw.fits", camera, RawLimits(root=tmp_path), workspace)
+            read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), workspace)
         except (UnusableDataError, RejectedInputError):
             continue
 
@@ -159,15 +159,15 @@ def test_other_compressions_bombs_and_files_are_refused(tmp_path: Path, camera: 
     path = tmp_path / "raw.fits"
     write_raw(path, camera, "HCOMPRESS_1")
     with pytest.raises(RejectedInputError, match="HCOMPRESS_1"):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
     path.write_bytes(b"\x1f\x8b" + bytes(100))
     with pytest.raises(RejectedInputError, match="not a FITS file"):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
     path.write_bytes(b"")
     with pytest.raises(RejectedInputError):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
     with pytest.raises(RejectedInputError, match="larger"):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path, max_bytes=-1), Workspace())
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,), max_bytes=-1), Workspace())
 
 
 def test_only_files_under_the_root_are_read(tmp_path: Path, camera: Camera) -> None:
@@ -177,12 +177,12 @@ def test_only_files_under_the_root_are_read(tmp_path: Path, camera: Camera) -> N
     (root / "link.fits").symlink_to(tmp_path / "raw.fits")
     for uri in ("../raw.fits", str(tmp_path / "raw.fits"), "link.fits", "http://host/raw.fits", "s3://b/raw.fits"):
         with pytest.raises(RejectedInputError):
-            read_raw(uri, camera, RawLimits(root=root), Workspace())
+            read_raw(uri, camera, RawLimits(roots=(root,)), Workspace())
     with pytest.raises(TransientError):
-        read_raw("nowhere.fits", camera, RawLimits(root=root), Workspace())
+        read_raw("nowhere.fits", camera, RawLimits(roots=(root,)), Workspace())
 
 
 def test_the_digest_is_checked(tmp_path: Path, camera: Camera) -> None:
     write_raw(tmp_path / "raw.fits", camera, None)
     with pytest.raises(UnusableDataError, match="digest"):
-        read_raw("raw.fits", camera, RawLimits(root=tmp_path), Workspace(), expected_sha256="0" * 64)
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace(), expected_sha256="0" * 64)
