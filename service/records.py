@@ -5,6 +5,7 @@ previous format lacks take their defaults.
 """
 
 import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeVar
@@ -171,6 +172,8 @@ class Heartbeat:
 
 
 Record = Prepare | Readout | Manifest | Result | Committed | DeadLetter | Heartbeat
+_DTYPE: Final = re.compile(r"\[(\('\w*', '[<>|][a-zA-Z]\d+'(, \((\d+, ?)*\d*\))?\)(, )?)+\]")
+"""``repr(dtype.descr)`` of arrays: checked before Python's parser sees it."""
 R = TypeVar("R", Prepare, Readout, Manifest, Result, Committed, DeadLetter, Heartbeat)
 
 _BY_NAME: Final[dict[str, type[Any]]] = {
@@ -222,6 +225,8 @@ def _encode(value: Any) -> Any:
 def _decode(value: Mapping[str, Any]) -> Any:
     if "__dtype__" not in value:
         return value
-    dtype = np.dtype(ast.literal_eval(value["__dtype__"]))
-    array: NDArray[np.void] = np.frombuffer(value["data"], dtype)
+    description = value["__dtype__"]
+    if not _DTYPE.fullmatch(description):
+        raise ValueError("no description of an array")
+    array: NDArray[np.void] = np.frombuffer(value["data"], np.dtype(ast.literal_eval(description)))
     return array

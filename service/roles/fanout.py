@@ -136,8 +136,11 @@ class FanOut:
 
     def _sidecar(self, key: str) -> dict[str, Any]:
         """The readout event beside an announced object; object stores may show it a moment later."""
-        path = (self._root / key).with_suffix(".json")
-        if not path.resolve().is_relative_to(self._root.resolve()):
+        try:
+            path = (self._root / key).with_suffix(".json").resolve()
+        except (OSError, ValueError) as error:  # no file name in it, a NUL, more links than there may be
+            raise RejectedInputError("the key names no file", code="bad_uri", key=key[:200]) from error
+        if not path.is_relative_to(self._root.resolve()):
             raise RejectedInputError("the object lies outside the allowed folder", code="bad_uri", key=key[:200])
         for attempt in range(SIDECAR_TRIES):
             try:

@@ -99,3 +99,20 @@ def test_sidecar_is_waited_for_and_its_absence_is_a_dead_letter(tmp_path: Path) 
 def test_object_outside_the_folder_is_refused(fan_out: FanOut) -> None:
     (record,) = fan_out.records(message("readout", notification("../../etc/x.fits")))
     assert unpack(DeadLetter, record.value).code == "bad_uri"
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("", "bad_uri"),
+        ("/", "bad_uri"),
+        ("a\x00b.fits", "bad_uri"),
+        ("\ud800.fits", "bad_event"),
+        ("raw/a\udcff.fits", "bad_event"),
+        ({"a": 1}, "bad_event"),
+        ("x" * 300, "no_sidecar"),
+    ],
+)
+def test_a_key_that_names_no_file_is_a_dead_letter(fan_out: FanOut, key: Any, code: str) -> None:
+    (record,) = fan_out.records(message("readout", notification(key)))
+    assert unpack(DeadLetter, record.value).code == code
