@@ -78,3 +78,6 @@ bench-effects: kernels  ## what each effect of the simulated sky costs in qualit
 .PHONY: train-reliability
 train-reliability: kernels  ## train the model of the alerts' reliability on simulated skies (needs: pip install "sub60[train]"; REPORT=FILE)
 	@$(BIN)/sub60 train-reliability --folder $(VAR)/reliability $(if $(REPORT),--report $(REPORT))
+.PHONY: fuzz
+fuzz: setup  ## broken and hostile input for everything that reads bytes from outside (MINUTES=20 SECONDS_EACH= SEED= REPORT=FILE)
+	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SECONDS_EACH),--seconds-each $(SECONDS_EACH)) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
