@@ -53,6 +53,8 @@ def read_segment(hdu: Hdu, content: UInt8, out: Int32) -> None:
     else:
         dtype = np.dtype(">i2" if hdu.integer("BITPIX") == 16 else ">i4")
         end = hdu.data_start + out.size * dtype.itemsize
+        if hdu.data_size != end - hdu.data_start:
+            raise broken("a segment's data unit has another size than its pixels", hdu=hdu.name)
         out[...] = content[hdu.data_start : end].view(dtype).reshape(out.shape)
     zero = _number(hdu, "BZERO", 0.0)
     if zero:
@@ -97,7 +99,10 @@ def _tile_places(hdu: Hdu, content: UInt8, n_tiles: int) -> tuple[Int64, Int64]:
         content[hdu.data_start : hdu.data_start + row_bytes * n_rows].view(np.dtype(f">i{width}")).reshape(n_rows, 2)
     )
     size, offset = table.astype(np.int64).T
-    heap = hdu.data_start + hdu.integer("THEAP", row_bytes * n_rows)
+    gap = hdu.integer("THEAP", row_bytes * n_rows)
+    if not row_bytes * n_rows <= gap <= hdu.data_size:
+        raise broken("the heap of compressed tiles lies outside its HDU", hdu=hdu.name, theap=gap)
+    heap = hdu.data_start + gap
     heap_bytes = hdu.data_start + hdu.data_size - heap
     if (size < 0).any() or (offset < 0).any() or (offset + size > heap_bytes).any() or (offset > heap_bytes).any():
         raise broken("truncated: a tile lies outside its HDU", hdu=hdu.name)
