@@ -43,7 +43,8 @@ class Orders:
 
     target: str
     spec: str
-    lane: str
+    replay: str
+    """What starts a command that tries one input again."""
     seed: int
     seconds: float
     mailbox: str
@@ -111,7 +112,9 @@ class Run:
             data = shrink(data, lambda d: self._fails_at(d, where), lambda: time.monotonic() > until)
         self._found[where] = len(data)
         text = "".join(traceback.format_exception(error))
-        path = keep(Path(self._orders.finds), self._orders.target, data, f"{where}\n\n{text[-6000:]}")
+        path = keep(
+            Path(self._orders.finds), self._orders.target, data, self._orders.replay, f"{where}\n\n{text[-6000:]}"
+        )
         self._tell("find", find={"kind": "crash", "where": where, "detail": text[-1500:], "file": str(path)})
 
     def _fails_at(self, data: bytes, where: str) -> bool:
@@ -145,13 +148,13 @@ def limit_memory(more_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def make_target(spec: str, scratch: Path, lane: str) -> Target:
+def make_target(spec: str, scratch: Path) -> Target:
     """The target, ready; silent as far as the product's logs and warnings go."""
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     warnings.simplefilter("ignore")
-    return load(spec)(scratch, lane)
+    return load(spec)(scratch)
 
 
 def main(orders: Orders) -> None:
@@ -161,7 +164,7 @@ def main(orders: Orders) -> None:
     faulthandler.enable()
     scratch = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_fast_folder()))
     try:
-        target = make_target(orders.spec, scratch, orders.lane)
+        target = make_target(orders.spec, scratch)
         limit_memory(MEMORY_BYTES)
         run = Run(orders, target, out)
         if orders.regressions:

@@ -99,7 +99,7 @@ def try_again(path: Path) -> int:
         raise click.UsageError(f"the folder {target!r} names no target; targets are {', '.join(TARGETS)}")
     console = Console()
     with tempfile.TemporaryDirectory() as scratch:
-        made = make_target(TARGETS[target].spec, Path(scratch), "plain")
+        made = make_target(TARGETS[target].spec, Path(scratch))
         limit_memory(1 << 30)
         began = time.monotonic()
         try:

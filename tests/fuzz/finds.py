@@ -53,12 +53,12 @@ def shrink(data: bytes, fails: Callable[[bytes], bool], is_over: Callable[[], bo
     return data
 
 
-def keep(folder: Path, target: str, data: bytes, why: str) -> Path:
+def keep(folder: Path, target: str, data: bytes, replay: str, why: str) -> Path:
     """Write an input and, beside it, what it does and how to see it again."""
     path = folder / target / hashlib.sha256(data).hexdigest()[:16]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    path.with_suffix(".txt").write_text(f"{why}\n\npython -m tests.fuzz --replay {path}\n", encoding="utf-8")
+    path.with_suffix(".txt").write_text(f"{why}\n\n{replay} {path}\n", encoding="utf-8")
     return path
 
 

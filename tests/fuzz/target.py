@@ -33,7 +33,7 @@ class Session(Protocol):
 class Target:
     """A reader of outside bytes. An input is bytes, so that each can be kept, made smaller and tried again."""
 
-    def __init__(self, scratch: Path, lane: str = "plain") -> None:
+    def __init__(self, scratch: Path) -> None:
         """Build the reader and compile what it needs; ``scratch`` is an empty folder, gone after the run."""
 
     def make(self, random: Random) -> bytes:

@@ -109,6 +109,7 @@ class _Watched:
     def __init__(self, plan: Plan, outcome: Outcome, lane: Lane, folder: Path) -> None:
         self._plan, self._outcome, self._lane = plan, outcome, lane
         self._path, self._errors = folder / "mailbox", folder / "stderr"
+        self._replay = " ".join((*(f"{k}={v}" for k, v in lane.env.items()), "python -m tests.fuzz --replay"))
         self._mailbox = Mailbox(self._path)
         self._mailbox.clear()
         self._counted: Counter[str] = Counter()
@@ -120,7 +121,7 @@ class _Watched:
         """Try inputs for so long; returns for how long they were."""
         plan = self._plan
         orders = Orders(
-            target=plan.target, spec=plan.entry.spec, lane=self._lane.name, seed=seed, seconds=seconds,
+            target=plan.target, spec=plan.entry.spec, replay=self._replay, seed=seed, seconds=seconds,
             mailbox=str(self._path), finds=str(plan.finds),
             regressions=str(plan.regressions) if with_kept and plan.regressions else "",
         )  # fmt: skip
@@ -178,7 +179,7 @@ class _Watched:
         self._outcome.answers["crash"] += not was_hung
         place = next((line.strip() for line in tail.splitlines() if line.strip().startswith('File "')), "?")
         what = f"longer than {self._plan.hang_s} s" if was_hung else f"ended by signal {-status}"
-        path = keep(self._plan.finds, self._plan.target, data, f"{kind}: {what}\n\n{tail}")
+        path = keep(self._plan.finds, self._plan.target, data, self._replay, f"{kind}: {what}\n\n{tail}")
         _add(self._outcome, kind, f"{what}: {place}", tail, str(path))
 
     def _listen(self, stream: IO[str]) -> None:

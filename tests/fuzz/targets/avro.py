@@ -39,7 +39,7 @@ HUGE: Final = (*(zigzag(n) for n in (-1, -(2**63), 2**62, 2**40, 2**31, 10**6, -
 class Avro(Target):
     """An alert that fastavro reads with the catalogs' values, or a recorded failure."""
 
-    def __init__(self, scratch: Path, lane: str = "plain") -> None:
+    def __init__(self, scratch: Path) -> None:
         self._path = scratch / "alerts.avro"
         self._schema = fastavro.schema.load_schema(schema_folder() / f"{NAMESPACE}.alert.avsc")
         self._seeds: list[bytes] = []

@@ -59,7 +59,7 @@ TOPICS: Final = {b"n": topics.NEXT_VISIT, b"r": topics.READOUT}
 class Events(Target):
     """Records or one dead letter an event; nothing opened outside the dataset's folder."""
 
-    def __init__(self, scratch: Path, lane: str = "plain") -> None:
+    def __init__(self, scratch: Path) -> None:
         self._root = scratch / "root"
         folder = self._root / "raw" / "20260528"
         folder.mkdir(parents=True)

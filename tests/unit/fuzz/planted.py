@@ -54,8 +54,8 @@ class Hangs(Sound):
 class Leaks(Sound):
     """Keeps memory, and descriptors, of each input."""
 
-    def __init__(self, scratch: Path, lane: str = "plain") -> None:
-        super().__init__(scratch, lane)
+    def __init__(self, scratch: Path) -> None:
+        super().__init__(scratch)
         self._kept: list[bytearray] = []
 
     def check(self, data: bytes) -> str:
