@@ -1,6 +1,5 @@
 """``python -m tests.fuzz``: all targets for a while, or one input again."""
 
-import json
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.environment import environment
 from benchmarks.harness import table_console
+from benchmarks.report import Report
 from tests.fuzz.child import limit_memory, make_target
 from tests.fuzz.finds import place
 from tests.fuzz.targets import TARGETS
@@ -57,16 +57,15 @@ def command(
     """Throw broken and hostile input at everything that reads bytes from outside; nonzero status for any find."""
     if replay is not None:
         sys.exit(try_again(replay))
-    wanted = names or tuple(TARGETS)
+    wanted = tuple(dict.fromkeys(names)) or tuple(TARGETS)
     seed = int(time.time()) % 1_000_000 if seed is None else seed
     jobs = min(jobs, len(wanted))
     seconds = seconds_each or minutes * 60 * jobs / len(wanted)
     outcomes = _run(wanted, seconds, jobs, seed, folder)
     targets = {outcome.target: outcome.as_report() for outcome in outcomes}
     if report is not None:
-        content = {"schema": 1, "environment": environment(), "command": sys.argv[1:], "seeds": [seed], "fuzz": targets}
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        content = {"schema": 1, "environment": environment(), "command": "fuzz", "seeds": [seed], "fuzz": targets}
+        Report.model_validate(content).write(report)
     show(targets)
     sys.exit(not all(outcome.is_good for outcome in outcomes))
 
