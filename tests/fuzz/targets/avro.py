@@ -212,6 +212,8 @@ def build(tables: Tables, failures: list[AlertFailure]) -> list[tuple[int, bytes
     for name in ("previous", "diaForcedSource"):
         rows[name][:] = rows[name][np.lexsort((rows[name]["midpointMjdTai"], rows[name]["diaObjectId"]))]
     n, n_objects = rows["diaSource"].size, rows["diaObject"].size
+    if np.unique(rows["diaSource"]["diaSourceId"]).size < n:  # two sources never have one id
+        rows["diaSource"]["diaSourceId"] = 1000 + np.arange(n)
     history = History(
         dia_objects=empty_catalog(DTYPES["diaObject"], 0),
         dia_sources=rows["previous"],
