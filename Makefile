@@ -98,3 +98,6 @@ faults: kernels  ## every fault on real servers and processes, both transports (
 
 soak: kernels  ## a long night with random faults, memory watched (N=1000 SEED=1 ON=redis|kafka REPORT=FILE)
 	@$(BIN)/python -m tests.faults.soak --detector-visits $(N) --seed $(or $(SEED),1) --transport $(or $(ON),redis) --report $(or $(REPORT),build/soak.json)
+.PHONY: fuzz
+fuzz: setup  ## broken and hostile input for everything that reads bytes from outside (MINUTES=20 SECONDS_EACH= SEED= REPORT=FILE)
+	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SECONDS_EACH),--seconds-each $(SECONDS_EACH)) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))

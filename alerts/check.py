@@ -6,7 +6,7 @@ The schema's own tools let missing keys (filled by defaults), extra keys, NaN an
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
-from math import isfinite
+from sys import float_info
 from typing import Any, Final
 
 from alerts.schema import alert_schema
@@ -15,6 +15,7 @@ from core.errors import RejectedInputError
 Check = Callable[[Any, str], None]
 
 _INTEGER_BITS: Final = {"int": 31, "long": 63}
+_LARGEST: Final = {"float": float.fromhex("0x1.fffffep127"), "double": float_info.max}
 
 
 def check_alert(record: Mapping[str, Any]) -> None:
@@ -95,6 +96,15 @@ def _timestamp(value: Any, where: str) -> None:
         _primitive("long")(value, where)
 
 
+def _string(value: Any, where: str) -> None:
+    if not isinstance(value, str):
+        raise _invalid(where, f"is no string: {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _invalid(where, "holds half of a surrogate pair") from error
+
+
 @cache
 def _primitive(name: str) -> Check:
     if name in _INTEGER_BITS:
@@ -106,13 +116,16 @@ def _primitive(name: str) -> Check:
 
         return check_integer
     if name in ("float", "double"):
+        most = _LARGEST[name]
 
         def check_real(value: Any, where: str) -> None:
-            if not isinstance(value, float) or not isfinite(value):
+            if not isinstance(value, float) or not -most <= value <= most:
                 raise _invalid(where, f"is no finite {name}: {value!r}")
 
         return check_real
-    kind = {"boolean": bool, "string": str, "bytes": bytes}[name]
+    if name == "string":
+        return _string
+    kind = {"boolean": bool, "bytes": bytes}[name]
 
     def check_kind(value: Any, where: str) -> None:
         if not isinstance(value, kind):

@@ -14,6 +14,8 @@ Record = dict[str, Any]
 
 FRAME: Final = struct.Struct(">bi")
 FRAME_BYTES: Final = FRAME.pack(0, SCHEMA_ID)
+GARBLED: Final = (EOFError, IndexError, ValueError, OverflowError, struct.error)
+"""What fastavro raises on a body that is cut short or holds what its types cannot."""
 
 
 def encode_alert(record: Record) -> bytes:
@@ -33,7 +35,7 @@ def decode_alert(data: bytes) -> Record:
         raise RejectedInputError("not an alert of this schema", code="bad_alert_frame", first_bytes=frame.hex())
     try:
         record = fastavro.schemaless_reader(body, alert_schema(), None)
-    except (EOFError, IndexError, ValueError, struct.error) as error:
+    except GARBLED as error:
         raise RejectedInputError("an alert's body is cut short or garbled", code="bad_alert") from error
     if body.tell() != len(data):
         raise RejectedInputError("bytes behind an alert's end", code="bad_alert", extra=len(data) - body.tell())

@@ -45,7 +45,7 @@ def psf_hdu(psf: Float32) -> bytes:
 
 
 def local_wcs_cards(wcs: Wcs, x: Float64, y: Float64, x0: NDArray[np.int32], y0: NDArray[np.int32]) -> list[bytes]:
-    """Header cards of the linear WCS about each source.
+    """Header cards of the linear WCS about each source; empty for a position so far out that it has none.
 
     The reference point is the source itself: ``CRVAL`` is its ICRS position, the CD matrix the Jacobian there.
 
@@ -58,9 +58,10 @@ def local_wcs_cards(wcs: Wcs, x: Float64, y: Float64, x0: NDArray[np.int32], y0:
     xi, eta = _offsets_deg(ra, dec, ra0, dec0)
     cd = [xi[0] - xi[1], xi[2] - xi[3], eta[0] - eta[1], eta[2] - eta[3]]
     values = np.stack([x - x0 + 1, y - y0 + 1, ra0, dec0, *cd], axis=1)
+    is_known = np.isfinite(values).all(axis=1) & (cd[0] * cd[3] != cd[1] * cd[2])
     return [
-        (_WCS_CARDS % (*row, int(first_x), int(first_y))).encode("ascii")
-        for row, first_x, first_y in zip(values.tolist(), x0, y0, strict=True)
+        (_WCS_CARDS % (*row, int(first_x), int(first_y))).encode("ascii") if known else b""
+        for row, first_x, first_y, known in zip(values.tolist(), x0, y0, is_known, strict=True)
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import fastavro
 
-from alerts.codec import FRAME, FRAME_BYTES, Record, zigzag
+from alerts.codec import FRAME, FRAME_BYTES, GARBLED, Record, zigzag
 from alerts.schema import schema_json
 from core.errors import RejectedInputError
 
@@ -34,11 +34,18 @@ def write_alerts(path: Path, alerts: Iterable[bytes]) -> int:
 
 
 def read_alerts(path: Path) -> Iterator[Record]:
-    """Records of an alert file."""
+    """Records of an alert file; ``RejectedInputError`` at what :func:`write_alerts` did not write."""
+    header = _header()
     with path.open("rb") as file:
-        for record in fastavro.reader(file):
-            assert isinstance(record, dict)
-            yield record
+        if file.read(len(header)) != header:
+            raise RejectedInputError(f"{path.name} is no alert file of this schema", code="bad_alert_file")
+        file.seek(0)
+        try:
+            for record in fastavro.reader(file):
+                assert isinstance(record, dict)
+                yield record
+        except GARBLED as error:
+            raise RejectedInputError(f"{path.name} is no whole alert file", code="bad_alert_file") from error
 
 
 def _header() -> bytes:

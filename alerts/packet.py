@@ -91,8 +91,9 @@ class _Packer:
         """Packet of DIASource ``i``; None (and a failure recorded) if its row breaks the schema."""
         dia_source_id = int(self._ids[i])
         row = self._sources.row(i)
-        if row is None:
-            self._failures.append(AlertFailure(dia_source_id=dia_source_id, column=self._sources.problem(i)))
+        if row is None or not (self._cutouts is None or self._cutouts.has_wcs(i)):
+            column = self._sources.problem(i) if row is None else "diaSource.x"
+            self._failures.append(AlertFailure(dia_source_id=dia_source_id, column=column))
             return None
         parts: list[bytes | memoryview] = [FRAME_BYTES, zigzag(dia_source_id), self._why, row]
         self._previous.append(i, parts)
@@ -168,6 +169,10 @@ class _CutoutParts:
         )
         x, y = sources["x"].astype(np.float64), sources["y"].astype(np.float64)
         self._cards = local_wcs_cards(wcs, x, y, cutouts.x0, cutouts.y0)
+
+    def has_wcs(self, i: int) -> bool:
+        """Whether the source's position has a place on the sky."""
+        return bool(self._cards[i])
 
     def append(self, i: int, parts: list[bytes | memoryview]) -> None:
         """Three nullable byte strings."""

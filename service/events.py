@@ -192,7 +192,17 @@ def object_keys(value: Mapping[str, Any]) -> list[str] | None:
     for record in records:
         try:
             if str(record["eventName"]).removeprefix("s3:").startswith("ObjectCreated"):
-                keys.append(str(record["s3"]["object"]["key"]))
+                keys.append(_object_key(record["s3"]["object"]["key"]))
         except (KeyError, TypeError) as error:
             raise RejectedInputError("an object notification without object", code="bad_event") from error
     return keys
+
+
+def _object_key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError("a key is a string")
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair goes neither to a file's name nor on the wire
+        raise RejectedInputError("an object's key is no text", code="bad_event") from error
+    return key

@@ -8,6 +8,7 @@ from typing import Final
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from core.errors import RejectedInputError, Sub60Error, TransientError
@@ -29,7 +30,7 @@ class NotFoundError(RejectedInputError):
 
 
 def make_app(routers: Sequence[APIRouter], limit: RateLimit | None = None) -> FastAPI:
-    """The application behind its guard; one handler answers every error of ours."""
+    """The application behind its guard; every error of ours and every bad parameter is answered as a ``Problem``."""
     app = FastAPI(title="sub60", docs_url=None, redoc_url=None)
     app.add_middleware(Guard, limit=limit)
     for router in routers:
@@ -39,7 +40,13 @@ def make_app(routers: Sequence[APIRouter], limit: RateLimit | None = None) -> Fa
         assert isinstance(error, Sub60Error)
         return JSONResponse({"code": error.code, "message": str(error)}, status_code=status_of(error))
 
+    async def answer_invalid(_request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        problems = (f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()[:8])
+        return JSONResponse({"code": "bad_request", "message": "; ".join(problems)}, status_code=422)
+
     app.add_exception_handler(Sub60Error, answer)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
     return app
 
 

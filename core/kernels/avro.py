@@ -20,20 +20,24 @@ _FLOAT: Final = 2
 _DOUBLE: Final = 3
 _BOOLEAN: Final = 4
 _STRING: Final = 5
+_TIMESTAMP: Final = 6
 _CODES: Final = {
     "long": _LONG,
-    "timestamp-micros": _LONG,
+    "timestamp-micros": _TIMESTAMP,
     "int": _INT,
     "float": _FLOAT,
     "double": _DOUBLE,
     "boolean": _BOOLEAN,
     "string": _STRING,
 }
-_MAX_BYTES: Final = {_LONG: 10, _INT: 5, _FLOAT: 4, _DOUBLE: 8, _BOOLEAN: 1, _STRING: 5}
+_MAX_BYTES: Final = {_LONG: 10, _INT: 5, _FLOAT: 4, _DOUBLE: 8, _BOOLEAN: 1, _STRING: 5, _TIMESTAMP: 10}
 
 _FLOAT_EXPONENT: Final = np.uint32(0x7F800000)
 _DOUBLE_EXPONENT: Final = np.uint64(0x7FF0000000000000)
 _NULL_LONG: Final = NULL_LONG
+_FIRST_MICROS: Final = -62_135_596_800_000_000
+_LAST_MICROS: Final = 253_402_300_799_999_999
+# of the years 1 to 9999: no reader can make a date of others
 _NULL_INT: Final = NULL_INT
 
 
@@ -120,7 +124,7 @@ def _put_utf8(data: UInt8, start: np.int64, n: np.int64, out: UInt8, position: n
 
 @kernel
 def _is_null(data: UInt8, i: np.int64, code: int) -> bool:
-    """Whether a column other than a string holds its null, or no finite number."""
+    """Whether a column other than a string holds its null, or no finite number, or no date."""
     if code == _FLOAT:
         return bool((_load4(data, i) & _FLOAT_EXPONENT) == _FLOAT_EXPONENT)
     if code == _DOUBLE:
@@ -129,6 +133,9 @@ def _is_null(data: UInt8, i: np.int64, code: int) -> bool:
         return bool(data[i] > 1)
     if code == _LONG:
         return bool(np.int64(_load8(data, i)) == _NULL_LONG)
+    if code == _TIMESTAMP:
+        micros = np.int64(_load8(data, i))
+        return bool(micros < _FIRST_MICROS or micros > _LAST_MICROS)
     return bool(np.int32(_load4(data, i)) == _NULL_INT)
 
 
@@ -166,7 +173,7 @@ def _encode_row(data: UInt8, row: np.int64, plan: Int32, out: UInt8, position: n
                 return position, c
             position = end
         else:
-            value = np.int64(_load8(data, i)) if code == _LONG else np.int64(np.int32(_load4(data, i)))
+            value = np.int64(_load8(data, i)) if code in (_LONG, _TIMESTAMP) else np.int64(np.int32(_load4(data, i)))
             position = _put_long(value, out, position)
     return position, ROW_OK
 
@@ -175,8 +182,9 @@ def _encode_row(data: UInt8, row: np.int64, plan: Int32, out: UInt8, position: n
 def encode_rows(data: UInt8, rows: Int64, row_bytes: int, plan: Int32, out: UInt8, end: Int64, bad: Int32) -> None:
     """Encode rows of a structured array as Avro records, one after the other.
 
-    A nullable column whose value is the null of :mod:`core.contracts.catalogs`, or not finite, is written as null. A
-    required one with such a value cannot be written: its row yields no bytes and is reported.
+    A nullable column whose value is the null of :mod:`core.contracts.catalogs`, or not finite, or a time outside the
+    years 1 to 9999, is written as null. A required one with such a value cannot be written: its row yields no bytes and
+    is reported.
 
     Parameters
     ----------

@@ -2,26 +2,35 @@
 
 import base64
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from alerts.codec import decode_alert
 from service.api_state import ApiState
+from service.handlers.models import INVALID, LIMITED, NOT_FOUND, Answers
 from service.handlers.numbers import Number
 from service.http_server import NotFoundError
+
+BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
+ALERT: Final[Answers] = {
+    200: {
+        "description": "The record as JSON, or its framed Avro bytes",
+        "content": {"application/json": {"schema": {"type": "object"}}, "application/avro": BINARY},
+    }
+}
 
 
 def alert_routes(state: ApiState) -> APIRouter:
     """Routes over one state."""
-    router = APIRouter(tags=["alerts"])
+    router = APIRouter(tags=["alerts"], responses=LIMITED)
 
-    @router.get("/alerts", summary="Ids of the most recent alerts, newest first")
+    @router.get("/alerts", summary="Ids of the most recent alerts, newest first", responses=INVALID)
     async def read_alerts(limit: Annotated[int, Query(ge=1, le=2000)] = 100) -> list[str]:
         return [str(number) for number in state.alert_ids(limit)]  # texts: JavaScript rounds 64-bit integers
 
-    @router.get("/alerts/{dia_source_id}", summary="One recent alert")
+    @router.get("/alerts/{dia_source_id}", summary="One recent alert", responses=ALERT | NOT_FOUND | INVALID)
     async def read_alert(
         dia_source_id: Number, encoding: Annotated[Literal["json", "avro"], Query(alias="format")] = "json"
     ) -> Response:

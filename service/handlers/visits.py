@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from service.api_state import ApiState, percentile
+from service.handlers.models import INVALID, LIMITED, NOT_FOUND, DetectorStatus, Latency, Letter, Summary, VisitLine
 from service.handlers.numbers import Number
 from service.http_server import NotFoundError
 
@@ -13,13 +14,13 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 def visit_routes(state: ApiState) -> APIRouter:
     """Routes over one state."""
-    router = APIRouter(tags=["visits"])
+    router = APIRouter(tags=["visits"], responses=LIMITED)
 
-    @router.get("/summary", summary="Totals by outcome, and what the workers are doing")
+    @router.get("/summary", summary="Totals by outcome, and what the workers are doing", response_model=Summary)
     async def read_summary() -> dict[str, Any]:
         return state.summary()
 
-    @router.get("/latency", summary="Percentiles of the alert latency [s], by nearest rank")
+    @router.get("/latency", summary="Percentiles of the alert latency [s], by nearest rank", response_model=Latency)
     async def read_latency() -> dict[str, Any]:
         commits = state.commits()
         series = {
@@ -29,17 +30,26 @@ def visit_routes(state: ApiState) -> APIRouter:
         }
         return {"n": len(commits)} | {name: _percentiles(values) for name, values in series.items()}
 
-    @router.get("/visits", summary="The last detector-visits, newest first")
+    @router.get(
+        "/visits", summary="The last detector-visits, newest first", response_model=list[VisitLine], responses=INVALID
+    )
     async def read_visits(limit: Limit = 100) -> list[dict[str, Any]]:
         return state.recent(limit)
 
-    @router.get("/visits/{visit}/detectors/{detector}", summary="What became of one detector of one visit")
+    @router.get(
+        "/visits/{visit}/detectors/{detector}",
+        summary="What became of one detector of one visit",
+        response_model=DetectorStatus,
+        responses=NOT_FOUND | INVALID,
+    )
     async def read_detector(visit: Number, detector: Number) -> dict[str, Any]:
         if (status := state.detector(visit, detector)) is None:
             raise NotFoundError("no such visit and detector", visit=visit, detector=detector)
         return status
 
-    @router.get("/deadletters", summary="Messages given up lately, newest first")
+    @router.get(
+        "/deadletters", summary="Messages given up lately, newest first", response_model=list[Letter], responses=INVALID
+    )
     async def read_dead_letters(limit: Limit = 100) -> list[dict[str, Any]]:
         return state.letters(limit)
 

@@ -129,6 +129,9 @@ def _find_segments(hdus: list[Hdu], detector: Detector) -> list[Hdu]:
     missing = [amplifier.extname for amplifier in detector.amplifiers if amplifier.extname.upper() not in by_name]
     if missing:
         raise broken(f"missing segment {', '.join(missing)}", n_missing=len(missing))
+    names = [hdu.name.upper() for hdu in hdus[1:] if is_segment(hdu)]
+    if doubled := [amp.extname for amp in detector.amplifiers if names.count(amp.extname.upper()) > 1]:
+        raise broken(f"more than one segment {', '.join(doubled)}", n_doubled=len(doubled))
     segments = [by_name[amplifier.extname.upper()] for amplifier in detector.amplifiers]
     for segment in segments:
         check_segment(segment, detector.amplifiers[0].raw_shape)

@@ -155,3 +155,36 @@ def test_page_metrics_and_health(api: Api) -> None:
     assert api.get("/readyz").status_code == 200
     api.clock.now += 61
     assert api.get("/healthz").status_code == 503
+
+
+def test_a_bad_parameter_is_a_problem_like_any_other(api: Api) -> None:
+    answer = api.get("/visits?limit=0")
+    assert (answer.status_code, answer.json()["code"]) == (422, "bad_request")
+    assert "limit" in answer.json()["message"]
+
+
+def test_a_number_that_is_not_finite_is_null(api: Api) -> None:
+    api.take(replace(MANIFEST, summary={"seeing": float("nan")}), replace(COMMITTED, latency_s=float("inf")))
+    answer = api.get(f"/visits/{VISIT}/detectors/3").json()
+    assert (answer["summary"], answer["committed"]["latency_s"]) == ({"seeing": None}, None)
+    assert api.get("/latency").json()["latency_s"]["max"] is None
+
+
+def test_the_document_declares_every_answer(api: Api) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for path, operations in paths.items():
+        for operation in operations.values():
+            answers = operation["responses"]
+            is_free = path in ("/healthz", "/readyz", "/metrics")
+            assert ("429" in answers) is not is_free, path
+            assert ("422" in answers) is bool(operation.get("parameters")), path
+            assert ("404" in answers) is ("{" in path), path
+            declared = [answers[code]["content"] for code in ("404", "422", "429") if code in answers]
+            assert all(set(content) == {"application/json"} for content in declared), path
+            assert path == "/" or all(content == problem for content in declared), path
+    assert set(paths["/healthz"]["get"]["responses"]) == {"200", "503"}
+    assert set(paths["/alerts/{dia_source_id}"]["get"]["responses"]["200"]["content"]) == {
+        "application/json",
+        "application/avro",
+    }

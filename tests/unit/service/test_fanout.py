@@ -106,7 +106,7 @@ def test_no_key_ends_the_role(fan_out: FanOut, tmp_path: Path, key: str) -> None
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (record,) = fan_out.records(message("readout", notification(key)))
     letter = unpack(DeadLetter, record.value)
-    assert letter.code in ("bad_uri", "no_sidecar")
+    assert letter.code in ("bad_uri", "no_sidecar", "bad_event")
 
 
 def test_a_sidecar_that_is_no_file_or_too_large_is_not_read(fan_out: FanOut, tmp_path: Path) -> None:
@@ -157,3 +157,20 @@ def test_no_json_ends_the_role(fan_out: FanOut, payload: bytes) -> None:
 def test_object_outside_the_folder_is_refused(fan_out: FanOut) -> None:
     (record,) = fan_out.records(message("readout", notification("../../etc/x.fits")))
     assert unpack(DeadLetter, record.value).code == "bad_uri"
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        ("", "bad_uri"),
+        ("/", "bad_uri"),
+        ("a\x00b.fits", "bad_uri"),
+        ("\ud800.fits", "bad_event"),
+        ("raw/a\udcff.fits", "bad_event"),
+        ({"a": 1}, "bad_event"),
+        ("x" * 300, "no_sidecar"),
+    ],
+)
+def test_a_key_that_names_no_file_is_a_dead_letter(fan_out: FanOut, key: Any, code: str) -> None:
+    (record,) = fan_out.records(message("readout", notification(key)))
+    assert unpack(DeadLetter, record.value).code == code

@@ -85,3 +85,22 @@ def test_unserializable_values_are_a_bug() -> None:
     with pytest.raises(TypeError):
         pack(readout(uri=object()))
     assert unpack(Readout, pack(readout(visit=np.int64(5)))).visit == 5
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "[(3, '<f8')]",
+        "[]",
+        "[('a',)]",
+        "-" * 100_000 + "1",
+        "[" * 1000,
+        "[('a', '|O')]",
+        "[('a', '<f8'), ('a', '<f8')]",
+        7,
+    ],
+)
+def test_an_array_of_no_known_type_is_rejected_input(description: object) -> None:
+    message = {"format": 1, "record": "Prepare", "fields": {"group": {"__dtype__": description, "data": bytes(64)}}}
+    with pytest.raises(RejectedInputError):
+        unpack_any(msgpack.packb(message))

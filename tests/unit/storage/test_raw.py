@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from core.camera import Camera, load_camera
 from core.errors import Outcome, RejectedInputError, TransientError, UnusableDataError
 from core.workspace import Workspace
+from service.storage.fits_structure import read_structure
 from service.storage.raw import RawLimits, read_raw
 
 KEYWORDS = {
@@ -135,6 +136,47 @@ def test_missing_and_misshapen_segments_are_bad_raws(tmp_path: Path, camera: Cam
     with fits.open(path, mode="update") as hdus:
         hdus[2].data = hdus[2].data[:-1]
     with pytest.raises(UnusableDataError, match="pixels"):
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
+
+
+def with_card(path: Path, hdu: int, key: str, value: object) -> None:
+    """Change one card of an HDU as bytes: no library that would mend it."""
+    content = bytearray(path.read_bytes())
+    start = read_structure(memoryview(content), max_hdus=64)[hdu - 1]
+    begin = start.data_start + -(-start.data_size // 2880) * 2880
+    at = next(i for i in range(begin, len(content), 80) if content[i : i + 8] in (f"{key:<8}".encode(), b"END     "))
+    if content[at : at + 8] == b"END     ":
+        content[at + 80 : at + 160] = content[at : at + 80]
+    content[at : at + 80] = f"{key:<8}= {value}".encode().ljust(80)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("heap", [-(2**31), -1, 0, 2**31 - 1, 2**62])
+def test_a_heap_outside_its_hdu_is_a_bad_raw(tmp_path: Path, camera: Camera, heap: int) -> None:
+    write_raw(tmp_path / "raw.fits", camera)
+    with_card(tmp_path / "raw.fits", 2, "THEAP", heap)
+    with pytest.raises(UnusableDataError, match="heap|THEAP"):
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
+
+
+def test_a_last_segment_without_pixels_is_rejected(tmp_path: Path, camera: Camera) -> None:
+    path = tmp_path / "raw.fits"
+    write_raw(path, camera, None)
+    workspace = Workspace()
+    read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), workspace)
+    last = read_structure(memoryview(path.read_bytes()), max_hdus=64)[4]
+    with_card(path, 4, "GCOUNT", 0)
+    path.write_bytes(path.read_bytes()[: last.data_start])
+    with pytest.raises(RejectedInputError, match="random groups"):
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), workspace)
+
+
+def test_two_segments_of_one_name_are_a_bad_raw(tmp_path: Path, camera: Camera) -> None:
+    path = tmp_path / "raw.fits"
+    write_raw(path, camera, None)
+    with fits.open(path, mode="append") as hdus:
+        hdus.append(fits.ImageHDU(hdus[1].data + 1, name=hdus[1].name))
+    with pytest.raises(UnusableDataError, match="more than one segment"):
         read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
 
 

@@ -1,0 +1,1 @@
+"""Fuzzing of what reads bytes from outside: ``python -m tests.fuzz --help``; docs/fuzzing.md explains it."""
