@@ -1,6 +1,7 @@
 """The worker process: transport, supervision and HTTP in this one, the computing in its child."""
 
 import queue
+from collections.abc import Callable
 from typing import Final
 
 import redis
@@ -13,6 +14,7 @@ from service.log.contract import IdentityTaken, Producer, WorkerLog
 from service.redis_access import client_options
 from service.roles.alert_switch import AlertSwitch
 from service.roles.attempts import RedisAttempts
+from service.roles.late_join import LateJoin
 from service.roles.reports import Reporter
 from service.roles.runner import Process, make_process, open_topics, start_http
 from service.roles.worker import Parts, Worker
@@ -28,9 +30,8 @@ def run(settings: Settings) -> int:
     process = make_process("worker", settings)
     server = start_http(process)
     opened = open_topics(process)
-    worker_log = opened.join(GROUP, topics.WORK, settings.slot)
     switch = AlertSwitch(opened.reader(topics.CONTROL), process.metrics)
-    worker = make_worker(process, opened.producer(), worker_log, switch)
+    worker = make_worker(process, opened.producer(), lambda: opened.join(GROUP, topics.WORK, settings.slot), switch)
     try:
         while not process.stopping.is_set():
             worker.turn()
@@ -43,13 +44,13 @@ def run(settings: Settings) -> int:
     finally:
         worker.stop()
         server.stop()
-    worker_log.close()
+    worker.leave()
     log.info("worker_stopped", slot=settings.slot, is_idle=worker.is_idle)
     return 0
 
 
-def make_worker(process: Process, producer: Producer, worker_log: WorkerLog, switch: AlertSwitch) -> Worker:
-    """A worker on real parts."""
+def make_worker(process: Process, producer: Producer, join: Callable[[], WorkerLog], switch: AlertSwitch) -> Worker:
+    """A worker on real parts; it calls ``join`` when its child is warm."""
     settings = process.settings
     inbox: queue.SimpleQueue[FromChild] = queue.SimpleQueue()
     timeout_s = settings.redis_timeout_ms / 1000
@@ -57,13 +58,14 @@ def make_worker(process: Process, producer: Producer, worker_log: WorkerLog, swi
     client = redis.Redis.from_url(
         settings.cache_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, **options
     )
+    child = Child(compute_environment(settings), inbox.put)
     skipped = process.metrics.redis_skipped.labels("attempts")
     return Worker(
         Parts(
             settings=settings,
             clock=process.clock,
-            log=worker_log,
-            child=Child(compute_environment(settings), inbox.put),
+            log=LateJoin(join, lambda: child.is_warm),
+            child=child,
             inbox=inbox,
             attempts=RedisAttempts(client, settings.expire_s, skipped.inc),
             reporter=Reporter(

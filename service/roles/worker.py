@@ -22,6 +22,7 @@ from service.roles.alert_switch import AlertSwitch
 from service.roles.attempts import Attempts
 from service.roles.commit_records import Attempt, Finished, make_manifest, make_records, withhold
 from service.roles.hints import Hints
+from service.roles.patience import is_last, pause_s
 from service.roles.reports import Reporter
 from service.roles.work_queue import Work, WorkQueue
 from service.settings import Settings, switched_off
@@ -32,12 +33,6 @@ RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 RESTART_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 ATTEMPT_S: Final = (0.2, 1.0, 2.0)
 """Before an attempt that killed its child is repeated; other partitions go on meanwhile."""
-TRANSIENT_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Before an attempt is repeated that failed by what may pass."""
-LAST_ATTEMPT_S: Final = 10.0
-"""So long before the deadline the last attempt begins, which goes without what still cannot be had."""
-MIN_RETRIED_S: Final = 5.0
-"""Of a readout that is late already, what may pass is waited for so long all the same."""
 MAX_UNCOMMITTED: Final = 2
 """Computed readouts that may wait for their commit before the child gets no more work."""
 
@@ -114,6 +109,10 @@ class Worker:
             self._parts.attempts.forgive(self._job.work.readout.visit, self._job.work.run)
         self._child.kill()
         self._parts.reporter.flush()
+
+    def leave(self) -> None:
+        """Leave the group; last of all."""
+        self._log.close()
 
     def _is_ready(self) -> bool:
         is_ready = self._child.is_warm and self._has_joined
@@ -236,7 +235,7 @@ class Worker:
                 readout=readout,
                 deadline_monotonic_s=attempt.deadline_monotonic_s,
                 processed_mjd_tai=unix_tai_to_mjd_tai(attempt.started_tai_s),
-                is_last_attempt=_is_last(attempt),
+                is_last_attempt=is_last(attempt),
             )
         )
         reach(Failpoint.WORKER_SENT)
@@ -314,12 +313,11 @@ class Worker:
         self._parts.attempts.forgive(work.readout.visit, work.run)
         self._metrics.failures.labels(code).inc()
         log.warning("attempt_postponed", visit=work.readout.visit, code=code, n_retries=work.n_retries)
-        if _is_last(attempt):
+        if is_last(attempt):
             self._finish(_crashed(attempt, f"after {work.n_retries} retries: {code}: {message}"))
             return
-        wait = TRANSIENT_S[min(work.n_retries, len(TRANSIENT_S) - 1)]
         first_s = work.first_tried_s if work.n_retries else attempt.started_monotonic_s
-        self._queue.postpone(work, first_s, now + wait)
+        self._queue.postpone(work, first_s, now + pause_s(work.n_retries))
 
     def _attempt_failed(self, code: str, message: str) -> None:
         """The job stays at the head of its partition and is tried again after a while; not for ever."""
@@ -388,13 +386,6 @@ class Worker:
 
 def _is_ours(work: Work, assignment: Mapping[int, int]) -> bool:
     return assignment.get(work.partition) == work.message.epoch
-
-
-def _is_last(attempt: Attempt) -> bool:
-    """Whether time is up for what may pass."""
-    work = attempt.work
-    until_s = max(attempt.deadline_monotonic_s - LAST_ATTEMPT_S, work.first_tried_s + MIN_RETRIED_S)
-    return work.n_retries > 0 and attempt.started_monotonic_s >= until_s
 
 
 def _crashed(attempt: Attempt, message: str) -> Finished:

@@ -100,6 +100,8 @@ class KafkaBroker:
     def __init__(self, folder: Path, jars: Path | None = None, secure: SecureListener | None = None) -> None:
         self.folder = folder.resolve()
         self.jars = jars.resolve() if jars else self.folder / "jars"
+        self._process: subprocess.Popen[bytes] | None = None
+        """Kept while it runs: Python warns of one that is forgotten."""
         self.secure = secure
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -117,7 +119,7 @@ class KafkaBroker:
             self._format(config)
         log = self.folder / "broker.log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 self._java("kafka.Kafka", str(config)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

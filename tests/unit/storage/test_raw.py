@@ -155,7 +155,7 @@ def with_card(path: Path, hdu: int, key: str, value: object) -> None:
 def test_a_heap_outside_its_hdu_is_a_bad_raw(tmp_path: Path, camera: Camera, heap: int) -> None:
     write_raw(tmp_path / "raw.fits", camera)
     with_card(tmp_path / "raw.fits", 2, "THEAP", heap)
-    with pytest.raises(UnusableDataError, match="heap|THEAP"):
+    with pytest.raises(UnusableDataError, match=r"heap|THEAP"):
         read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
 
 
