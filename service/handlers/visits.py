@@ -8,6 +8,7 @@ from service.api_state import ApiState, percentile
 from service.handlers.models import INVALID, LIMITED, NOT_FOUND, DetectorStatus, Latency, Letter, Summary, VisitLine
 from service.handlers.numbers import Number
 from service.http_server import NotFoundError
+from service.records import Committed
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
@@ -22,13 +23,7 @@ def visit_routes(state: ApiState) -> APIRouter:
 
     @router.get("/latency", summary="Percentiles of the alert latency [s], by nearest rank", response_model=Latency)
     async def read_latency() -> dict[str, Any]:
-        commits = state.commits()
-        series = {
-            "latency_s": [c.latency_s for c in commits],
-            "shutter_latency_s": [c.shutter_latency_s for c in commits],
-            "commit_s": [c.commit_s for c in commits],
-        }
-        return {"n": len(commits)} | {name: _percentiles(values) for name, values in series.items()}
+        return _latency(state.commits())
 
     @router.get(
         "/visits", summary="The last detector-visits, newest first", response_model=list[VisitLine], responses=INVALID
@@ -54,6 +49,15 @@ def visit_routes(state: ApiState) -> APIRouter:
         return state.letters(limit)
 
     return router
+
+
+def _latency(commits: list[Committed]) -> dict[str, Any]:
+    series = {
+        "latency_s": [c.latency_s for c in commits],
+        "shutter_latency_s": [c.shutter_latency_s for c in commits],
+        "commit_s": [c.commit_s for c in commits],
+    }
+    return {"n": len(commits)} | {name: _percentiles(values) for name, values in series.items()}
 
 
 def _percentiles(values: list[float]) -> dict[str, float | None]:

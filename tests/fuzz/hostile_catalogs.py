@@ -80,16 +80,25 @@ def unpack_tables(data: bytes) -> Tables:
     return Tables(rows, choices)
 
 
+@cache
+def ordinary_rows(table: str) -> Catalog:
+    """A store of rows of ordinary values, made once."""
+    random = Random(len(table))
+    rows = np.ones(64, DTYPES[table])
+    for column in columns(table):
+        if column.avro_type in ("float", "double"):
+            rows[column.name] = [random.gauss(0, 1) * 10.0 ** random.randrange(-8, 8) for _ in rows]
+    return rows
+
+
 def hostile_rows(table: str, n: int, random: Random, trouble: float) -> Catalog:
     """Rows of ordinary values, a share of them taken from the edges of their type and beyond."""
-    dtype = DTYPES[table]
-    rows = np.ones(n, dtype)
-    for column in TABLES["diaSource" if table == "previous" else table]:
-        for i in range(n):
-            if random.random() < trouble:
-                rows[column.name][i] = random.choice(EDGES[column.avro_type])
-            elif column.avro_type in ("float", "double"):
-                rows[column.name][i] = random.gauss(0, 1) * 10.0 ** random.randrange(-8, 8)
+    store, kinds = ordinary_rows(table), columns(table)
+    rows = store.take([random.randrange(store.size) for _ in range(n)])
+    n_values = n * len(kinds) * trouble
+    for _ in range(int(n_values) + (random.random() < n_values % 1) if n else 0):
+        column = random.choice(kinds)
+        rows[column.name][random.randrange(n)] = random.choice(EDGES[column.avro_type])
     return rows
 
 

@@ -55,7 +55,7 @@ class Avro(Target):
 
     def make(self, random: Random) -> bytes:
         """Catalogs, or something broken."""
-        kind = random.choices(b"cfro", (40, 40, 18, 2))[0]
+        kind = random.choices(b"cfro", (35, 45, 18, 2))[0]
         head = bytes([kind])
         if kind == ord("c"):
             data = make_tables(random)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -19,11 +20,12 @@ from schemathesis.core.failures import FailureGroup
 
 from service.http_guard import HEADERS
 from tests.fuzz.filled_api import filled_app
-from tests.fuzz.mutate import TEXTS
+from tests.fuzz.mutate import TEXTS, spoil_bytes
 from tests.fuzz.target import Session, Target
 
-PER_OPERATION: Final = 12
-"""Requests of an operation in a round: by the document, and against it; three times as many raw ones follow."""
+PER_OPERATION: Final = 40
+"""Requests of an operation in a round: by the document, and against it; raw ones follow."""
+VARIANTS: Final = 4
 PARTS: Final = (
     "alerts", "visits", "detectors", "schemas", "ids", "subjects", "versions", "latest", "1101", "12", "1000",
     "summary", "latency", "deadletters", "healthz", "readyz", "metrics", "openapi.json", "docs", "..", ".", "",
@@ -104,6 +106,10 @@ raw_requests = st.fixed_dictionaries(
 )
 
 
+class OverError(BaseException):
+    """The time is up; no ``Exception``, so that hypothesis lets it pass."""
+
+
 class Http(Target):
     """No answer of 500 or more; what is answered is what the document says, with the guard's headers."""
 
@@ -113,17 +119,23 @@ class Http(Target):
         self._operations = [found.ok() for found in self._schema.get_all_operations()]
         self._made: dict[bytes, schemathesis.Case] = {}
         self._loop = asyncio.new_event_loop()
-        self._rounds = 0
 
     def drive(self, session: Session) -> None:
         """Rounds of requests, each with another seed."""
         modes = schemathesis.GenerationMode
-        while not session.is_over():
+        strategies = {
+            operation.label: [operation.as_strategy(generation_mode=mode) for mode in (modes.POSITIVE, modes.NEGATIVE)]
+            for operation in self._operations
+        }
+        with contextlib.suppress(OverError):
+            self._rounds_of(session, strategies)
+
+    def _rounds_of(self, session: Session, strategies: dict[str, list[Any]]) -> None:
+        while True:
             for operation in self._operations:
-                for mode in (modes.POSITIVE, modes.NEGATIVE):
-                    strategy = operation.as_strategy(generation_mode=mode)
+                for strategy in strategies[operation.label]:
                     self._round(session, strategy, self._case_bytes, PER_OPERATION)
-                self._round(session, raw_requests, raw_bytes, 3 * PER_OPERATION)
+                self._round(session, raw_requests, lambda made: raw_inputs(made, session.random), 2 * PER_OPERATION)
 
     def check(self, data: bytes) -> str:
         """See the module."""
@@ -141,7 +153,6 @@ class Http(Target):
 
     def _round(self, session: Session, strategy: Any, to_bytes: Any, n: int) -> None:
         """``n`` examples of a strategy; hypothesis only makes them, it neither keeps nor shrinks any."""
-        self._rounds += 1
 
         @hypothesis.seed(session.random.getrandbits(64))
         @hypothesis.settings(
@@ -150,14 +161,16 @@ class Http(Target):
         )  # fmt: skip
         @hypothesis.given(strategy)
         def tried(made: Any) -> None:
-            if not session.is_over():
-                session.attempt(to_bytes(made))
+            if session.is_over():
+                raise OverError
+            for data in to_bytes(made):
+                session.attempt(data)
 
         # nothing breaks the rules of an operation without parameters
         with contextlib.suppress(hypothesis.errors.Unsatisfiable):
             tried()
 
-    def _case_bytes(self, case: schemathesis.Case) -> bytes:
+    def _case_bytes(self, case: schemathesis.Case) -> list[bytes]:
         content = {
             "method": case.method, "path": case.path, "path_parameters": case.path_parameters, "query": case.query,
             "headers": dict(case.headers or {}), "cookies": case.cookies, "media_type": case.media_type,
@@ -166,7 +179,7 @@ class Http(Target):
             content["body"] = case.body
         data = json.dumps({"case": content}, default=str).encode()
         self._made[data] = case
-        return data
+        return [data]
 
     def _rebuilt(self, content: dict[str, Any]) -> schemathesis.Case:
         operation = next(o for o in self._operations if o.path == content["path"])
@@ -185,9 +198,14 @@ class Http(Target):
         return f"status_{status}" if status >= 300 else "accepted"
 
 
-def raw_bytes(request: dict[str, Any]) -> bytes:
-    """A raw request as an input."""
-    return json.dumps({"raw": request}).encode()
+def raw_inputs(request: dict[str, Any], random: Random) -> list[bytes]:
+    """A raw request as an input, and the same with its texts broken: hypothesis takes ten times as long for one."""
+    requests = [request]
+    for _ in range(VARIANTS):
+        name = random.choice(("path", "query", "body", "method"))
+        broken = spoil_bytes(request[name].encode("utf-8", "surrogatepass"), random).decode("latin-1")
+        requests.append(request | {name: broken})
+    return [json.dumps({"raw": made}).encode() for made in requests]
 
 
 def no_constant(name: str) -> None:

@@ -1,17 +1,19 @@
 """The HTTP API over a state filled by hand."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 
 from alerts.schema import SCHEMA_ID
 from core.errors import Outcome
 from service.api_state import ApiState, percentile
 from service.handlers.alerts import alert_routes
 from service.handlers.health import health_routes
+from service.handlers.models import CommittedStatus, DetectorStatus, Letter, Summary, VisitLine, Worker
 from service.handlers.page import page_routes
 from service.handlers.schemas import schema_routes
 from service.handlers.visits import visit_routes
@@ -188,3 +190,22 @@ def test_the_document_declares_every_answer(api: Api) -> None:
         "application/json",
         "application/avro",
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "record", "more"),
+    [
+        (DetectorStatus, Manifest, {"committed"}),
+        (CommittedStatus, Committed, set()),
+        (Letter, DeadLetter, set()),
+        (Worker, Heartbeat, set()),
+    ],
+)
+def test_no_field_of_a_record_is_missing_in_its_answer(model: type[BaseModel], record: type, more: set[str]) -> None:
+    assert set(model.model_fields) == {field.name for field in fields(record)} | more
+
+
+def test_no_field_of_the_state_is_missing_in_the_answers(api: Api) -> None:
+    api.take(MANIFEST, COMMITTED)
+    assert set(VisitLine.model_fields) == set(api.state.recent(1)[0])
+    assert set(Summary.model_fields) == set(api.state.summary())
