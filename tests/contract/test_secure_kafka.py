@@ -61,7 +61,7 @@ def access(broker: SecureKafka, **changes: Any) -> Access:
 def refused(broker: SecureKafka, given: Access, address: str = "") -> ConfigurationError:
     def ask() -> None:
         log: Any = open_log(f"kafka://{address or broker.secure}", given)
-        log._topics._timeout_s = 3.0
+        log._timeout_s = 3.0
         log.ping()
 
     with pytest.raises(ConfigurationError) as caught:
