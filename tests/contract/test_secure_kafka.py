@@ -186,6 +186,13 @@ def test_a_password_does_not_travel_in_the_clear() -> None:
     assert "pass-word" not in str(caught.value)
     allowed = Access(user="u", password=SecretStr("pass-word"), is_plaintext_allowed=True)
     assert security_settings("b:1", allowed, {})["security.protocol"] == "SASL_PLAINTEXT"
+    files = Access(ca=__file__, certificate=__file__, key=__file__, is_tls=True)
+    assert security_settings("b:1", files, {}) == {
+        "security.protocol": "SSL",
+        "ssl.ca.location": __file__,
+        "ssl.certificate.location": __file__,
+        "ssl.key.location": __file__,
+    }
     with pytest.raises(ConfigurationError, match="switched off"):
         security_settings("b:1", given, {"enable.ssl.certificate.verification": "false"})
     with pytest.raises(ConfigurationError, match="holds no login"):
