@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import click
 
-from core.errors import Sub60Error
+from core.errors import ConfigurationError, Sub60Error
 from service.masking import mask_url
-from service.settings import Settings, read_settings, use_compiled_cache
+from service.settings import Settings, allowed_roots, read_settings, use_compiled_cache
 
 
 @click.command(
@@ -40,6 +40,8 @@ def _dataset(settings: Settings) -> str:
     from service.storage.datastore import Datastore
 
     store = Datastore(settings.dataset)
+    if absent := [str(root) for root in allowed_roots(settings) if not root.is_dir()]:
+        raise ConfigurationError(f"SUB60_RAW_ROOTS names no folder: {', '.join(absent)}", code="bad_setting")
     return f"{settings.dataset}: {store.info.instrument}, {len(store.camera.detectors)} detectors"
 
 

@@ -8,7 +8,7 @@ import click
 from service.app import configure_logging
 from service.connections import check_access
 from service.masking import known_secrets
-from service.settings import read_settings, use_compiled_cache
+from service.settings import allowed_roots, read_settings, use_compiled_cache
 
 MODULES: Final = {
     "all": "service.supervisor",
@@ -39,5 +39,6 @@ def command(role: str) -> None:
         from service.pipeline_config import pipeline_config
 
         pipeline_config(settings)  # better refused here than by every child
+    allowed_roots(settings)
     check_access(settings)  # a refused login is an error of the start, not something to wait for
     raise SystemExit(import_module(MODULES[role]).run(settings))

@@ -99,7 +99,7 @@ class Topics:
                     raise LogUnavailable(f"cannot look up topics: {reason}", action="look up topics") from error
                 time.sleep(0.05)
             else:
-                self._refusals.was_reached = True
+                self._refusals.reached()
                 return found
 
     def partitions(self, topic: str) -> int:
