@@ -1,5 +1,6 @@
 """Redis behind TLS and a login: options of every client of ours, and what a refusal means."""
 
+import socket
 import ssl
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -12,6 +13,7 @@ from service.masking import mask_url, secrets_in_url
 
 _errors: Any = redis.exceptions
 REFUSALS: Final = (_errors.AuthenticationError, _errors.AuthenticationWrongNumberOfArgsError, _errors.NoPermissionError)
+MAX_CAUSES: Final = 8
 _WEAKER: Final = frozenset({"ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version", "ssl_ciphers"})
 
 
@@ -42,6 +44,27 @@ def client_options(url: str, access: Access = NOBODY) -> dict[str, Any]:
     return options
 
 
+def tls_port(url: str, timeout_s: float = 2.0) -> ConfigurationError | None:
+    """The error of a ``redis://`` URL whose port wants TLS: such a server closes the connection without a word.
+
+    Asked after that happened, by a handshake and nothing more; what the certificate says does not matter here.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "redis":
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 6379), timeout_s) as plain,
+            context.wrap_socket(plain),
+        ):
+            return ConfigurationError(f"{mask_url(url)} wants TLS: write rediss://", code="redis_tls")
+    except OSError:
+        return None
+
+
 def tls_context(access: Access) -> ssl.SSLContext:
     """The same for a socket of our own."""
     context = ssl.create_default_context(cafile=readable_file("SUB60_REDIS_CA", access.ca) or None)
@@ -64,7 +87,9 @@ def refusal(error: BaseException, url: str = "") -> ConfigurationError | None:
             code="redis_login",
         )
     cause: BaseException | None = error
-    while cause is not None:
+    for _ in range(MAX_CAUSES):
+        if cause is None:
+            break
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return ConfigurationError(
                 f"no TLS with {where}: {cause}; SUB60_REDIS_CA must name the authority that signed its certificate, "

@@ -6,7 +6,7 @@ from core.errors import ConfigurationError
 from service import topics
 from service.checks.finding import Finding, failed, ok, warning
 from service.checks.redis import check_redis_log
-from service.connections import connect_log
+from service.connections import connect_log, ping_log
 from service.masking import mask_url
 from service.settings import Settings
 
@@ -16,8 +16,8 @@ def check_log(settings: Settings) -> Iterator[Finding]:
     if not settings.log_url:
         yield ok("log", "embedded")
         return
+    ping_log(settings)
     with connect_log(settings) as log:
-        log.ping()
         if settings.log_url.startswith("kafka:"):
             from service.checks.kafka import check_cluster
             from service.log.kafka import KafkaLog

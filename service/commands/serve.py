@@ -21,7 +21,7 @@ MODULES: Final = {
     "worker": "service.roles.run_worker",
 }
 
-EXIT_REFUSED: Final = 2
+EXIT_REFUSED: Final = 78
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ Examples:
 def command(role: str) -> None:
     """Run the service until SIGTERM or Ctrl-C; work under way is finished first.
 
-    What `sub60 check` finds wrong, and cannot heal, refuses to start: exit 2.
+    What `sub60 check` finds wrong, and cannot heal, refuses to start: exit 78.
     """
     settings = read_settings()
     configure_logging(settings.log_level, known_secrets(dict(settings)))

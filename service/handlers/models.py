@@ -41,6 +41,8 @@ class Worker(BaseModel):
     partitions: list[int]
     n_waiting: int
     current: tuple[int, int] | None = Field(description="Visit and detector in the child.")
+    alerts_held: bool
+    control_offset: int = Field(description="Next operator's order this worker will read: those before are obeyed.")
 
 
 class Summary(BaseModel):
@@ -48,6 +50,8 @@ class Summary(BaseModel):
 
     outcomes: dict[str, int]
     alerts: int
+    alerts_held: bool = Field(description="By an operator's order.")
+    hold_reason: str
     dead_letters: int
     bundle: dict[str, dict[str, int]] = Field(description="Parts by kind and by where they came from.")
     workers: list[Worker]
@@ -83,6 +87,7 @@ class CommittedStatus(BaseModel):
     is_clock_suspect: bool
     reference_cpu_s: Number
     reference_wall_s: Number
+    redrive: int
 
 
 class DetectorStatus(BaseModel):
@@ -115,6 +120,7 @@ class DetectorStatus(BaseModel):
     alert_bytes: int
     id_digest: str
     n_dropped: int
+    redrive: int = Field(description="How often it was sent back to work before.")
     committed: CommittedStatus | None
 
 

@@ -158,7 +158,7 @@ class KafkaLog:
 
     def ping(self) -> None:
         """Raise LogUnavailable if no broker answers, ConfigurationError if one refuses us."""
-        self._topics.names()
+        self._topics.names(self._timeout_s)
 
     def close(self) -> None:
         """Nothing to release: the admin client goes with the object."""

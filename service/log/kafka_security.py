@@ -81,7 +81,7 @@ class Refusals:
         self._has_login = has_login
         self._last: KafkaError | None = None
         self._is_down = False
-        self.was_reached = False
+        self._was_reached = False
 
     def note(self, error: KafkaError) -> None:
         """Callback."""
@@ -89,6 +89,10 @@ class Refusals:
             self._is_down = True
         else:
             self._last = error
+
+    def reached(self) -> None:
+        """An answer came: what was said before it is settled."""
+        self._was_reached, self._is_down, self._last = True, False, None
 
     @property
     def text(self) -> str:
@@ -112,7 +116,7 @@ class Refusals:
         if "PLAINTEXT broker listener" in self.text:
             raise ConfigurationError(f"no TLS with the broker: {self.text}; is that its TLS port?", code="kafka_tls")
         # A broker that is away refuses the connection, and that is noted; one that takes it and hangs up says nothing.
-        if is_final and self._is_down and self._last is None and not self.was_reached:
+        if is_final and self._is_down and self._last is None and not self._was_reached:
             missing = "a login" if not self._has_login else "another security.protocol"
             raise ConfigurationError(
                 f"the broker takes the connection and closes it: it wants TLS or {missing}; set SUB60_KAFKA_CA and "

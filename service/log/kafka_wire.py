@@ -90,16 +90,17 @@ class Topics:
         self._refusals = refusals
         self._known: dict[str, int] = {}
 
-    def names(self) -> frozenset[str]:
+    def names(self, timeout_s: float | None = None) -> frozenset[str]:
         """Topics that there are for us; one that our user may not see is none."""
-        return frozenset(name for name, found in self._look_up().items() if found.error is None)
+        return frozenset(name for name, found in self._look_up(timeout_s).items() if found.error is None)
 
-    def _look_up(self) -> Mapping[str, Any]:
+    def _look_up(self, timeout_s: float | None = None) -> Mapping[str, Any]:
         """Metadata of all topics, asked in short pieces: a refused login is known long before the time is over."""
-        give_up_s = time.monotonic() + self._timeout_s
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        give_up_s = time.monotonic() + timeout_s
         while True:
             try:
-                found: Mapping[str, Any] = self._admin.list_topics(timeout=min(LOOK_UP_S, self._timeout_s)).topics
+                found: Mapping[str, Any] = self._admin.list_topics(timeout=min(LOOK_UP_S, timeout_s)).topics
             except KafkaException as error:
                 is_final = time.monotonic() >= give_up_s
                 self._refusals.raise_refused(lambda: self._admin.poll(0), is_final=is_final)
@@ -108,7 +109,7 @@ class Topics:
                     raise LogUnavailable(f"cannot look up topics: {reason}", action="look up topics") from error
                 time.sleep(0.05)
             else:
-                self._refusals.was_reached = True
+                self._refusals.reached()
                 return found
 
     def partitions(self, topic: str) -> int:

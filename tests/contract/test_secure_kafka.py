@@ -61,7 +61,7 @@ def access(broker: SecureKafka, **changes: Any) -> Access:
 def refused(broker: SecureKafka, given: Access, address: str = "") -> ConfigurationError:
     def ask() -> None:
         log: Any = open_log(f"kafka://{address or broker.secure}", given)
-        log._topics._timeout_s = 3.0
+        log._timeout_s = 3.0
         log.ping()
 
     with pytest.raises(ConfigurationError) as caught:
@@ -186,6 +186,13 @@ def test_a_password_does_not_travel_in_the_clear() -> None:
     assert "pass-word" not in str(caught.value)
     allowed = Access(user="u", password=SecretStr("pass-word"), is_plaintext_allowed=True)
     assert security_settings("b:1", allowed, {})["security.protocol"] == "SASL_PLAINTEXT"
+    files = Access(ca=__file__, certificate=__file__, key=__file__, is_tls=True)
+    assert security_settings("b:1", files, {}) == {
+        "security.protocol": "SSL",
+        "ssl.ca.location": __file__,
+        "ssl.certificate.location": __file__,
+        "ssl.key.location": __file__,
+    }
     with pytest.raises(ConfigurationError, match="switched off"):
         security_settings("b:1", given, {"enable.ssl.certificate.verification": "false"})
     with pytest.raises(ConfigurationError, match="holds no login"):

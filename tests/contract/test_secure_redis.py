@@ -1,5 +1,7 @@
 """Log and cache on a Redis with TLS and users: the least rights are enough, and a refusal says what to do."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,13 +10,16 @@ import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 
+from core.camera import load_camera
 from core.errors import ConfigurationError, TransientError
 from service import topics
 from service.access import Access
 from service.cli import main
-from service.log import Fenced, IdentityTaken, open_log
+from service.connections import ping_cache, ping_log
+from service.log import Fenced, IdentityTaken, LogUnavailable, Record, open_log
 from service.redis_access import client_options
 from service.roles.attempts import RedisAttempts
+from service.settings import read_settings
 from service.storage.cache import Cache, connect
 from service.storage.claims import Claims
 from service.storage.codec import pack_array, unpack_array
@@ -54,8 +59,6 @@ def test_the_log_works_with_the_least_rights(server: SecureRedis, log_access: Ac
         log.ensure_topics({"work": 2, "out": 1})
         producer = log.producer()
         jobs = [(p, n) for n in range(2) for p in range(2)]
-        from service.log import Record
-
         producer.append([Record("work", b"%d" % p, b"%d:%d" % (p, n), partition=p) for p, n in jobs])
         first: Any = log.join("group", "work", 0)
         found = poll_until(first, 4)
@@ -96,8 +99,6 @@ def test_the_cache_works_with_the_least_rights(server: SecureRedis, cache_access
     attempts.forgive(7, 0)
     attempts.done(7, 0)
     assert (attempts.start(7, 0)[1], skipped) == (True, [])
-    from core.camera import load_camera
-
     history = HistoryStore(client, None, load_camera("testcam"), lambda: 0.0)
     history.append(7, 0, empty_history())
     history.mark()
@@ -148,12 +149,38 @@ def test_another_host_name_than_the_certificates_is_refused(server: SecureRedis,
 
 
 def test_a_client_without_tls_gets_nothing(server: SecureRedis) -> None:
-    access = Access(user="sub60-log", password=SecretStr(PASSWORD), is_plaintext_allowed=True)
-    with (
-        pytest.raises((ConfigurationError, TransientError)),
-        open_log(f"redis://127.0.0.1:{server.port}", access) as log,
-    ):
-        log.ping()
+    url = f"redis://127.0.0.1:{server.port}"
+    settings = read_settings({}, log_url=url, cache_url=url)
+    for ping in (ping_log, ping_cache):
+        with pytest.raises(ConfigurationError, match="rediss://"):
+            ping(settings)
+    with pytest.raises(TransientError):
+        Cache(url).get_arrays(["x"])
+    away = read_settings({}, log_url="redis://127.0.0.1:1", cache_url="redis://127.0.0.1:1")
+    with pytest.raises(LogUnavailable):
+        ping_log(away)
+
+
+def test_a_password_is_not_tried_on_a_server_without_tls() -> None:
+    """A server that answers in the clear: the client says nothing of its login."""
+    heard = bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                heard.extend(connection.recv(4096))
+                connection.sendall(b"-ERR unknown command\r\n")
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        access = Access(user="sub60-log", password=SecretStr(PASSWORD))
+        url = f"rediss://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ConfigurationError, match="must speak TLS"), open_log(url, access) as log:
+            log.ping()
+        serving.join(5)
+    assert heard[:1] == b"\x16"  # a TLS handshake
+    assert PASSWORD.encode() not in heard
 
 
 def test_a_password_does_not_travel_in_the_clear() -> None:
@@ -181,11 +208,11 @@ def test_check_says_what_is_wrong(server: SecureRedis) -> None:
         "SUB60_CACHE_PASSWORD": CACHE_PASSWORD,
     }
     right = CliRunner().invoke(main, ["check"], env=environment).output
-    assert f"ok      log      {server.url}" in right
-    assert f"ok      cache    {server.url}" in right
+    for name in ("log", "cache"):  # asked, whatever else is to be said of such a server
+        assert any(name in line and f"{server.url}: version" in line for line in right.splitlines())
     wrong = CliRunner().invoke(main, ["check"], env=environment | {"SUB60_REDIS_PASSWORD": "no-password"})
     assert wrong.exit_code == 1
-    assert "failed  log      redis_login" in wrong.output
+    assert "failed  log       redis_login" in wrong.output
     assert "SUB60_REDIS_PASSWORD" in wrong.output
     assert "no-password" not in wrong.output
     served = CliRunner().invoke(main, ["serve", "--role", "api"], env=environment | {"SUB60_REDIS_PASSWORD": "no-pass"})

@@ -52,6 +52,25 @@ def secure_redis(folder: Path, users: Mapping[str, str]) -> Iterator[SecureRedis
     if program is None:
         pytest.skip("no redis-server with TLS (apt-get install --no-install-recommends redis-server)")
     folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    config = _configure(folder, users, port)
+    log = folder / "redis.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([program, str(config)], stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + 10
+        while not _connects(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.02)
+        yield SecureRedis(port, folder / "ca.pem", folder / "other-ca.pem")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _configure(folder: Path, users: Mapping[str, str], port: int) -> Path:
+    """Certificates, users and the configuration that names them."""
     authority, other = trustme.CA(), trustme.CA()
     leaf = authority.issue_cert("127.0.0.1")
     ca, other_ca, certificate, key = (folder / f"{name}.pem" for name in ("ca", "other-ca", "server", "key"))
@@ -61,7 +80,6 @@ def secure_redis(folder: Path, users: Mapping[str, str]) -> Iterator[SecureRedis
     certificate.write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
     acl = folder / "users.acl"
     acl.write_text("user default off\n" + "".join(f"user {name} {rules}\n" for name, rules in users.items()))
-    port = free_port()
     options = {
         "port": "0",
         "tls-port": str(port),
@@ -78,19 +96,7 @@ def secure_redis(folder: Path, users: Mapping[str, str]) -> Iterator[SecureRedis
     }
     config = folder / "redis.conf"
     config.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
-    log = folder / "redis.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([program, str(config)], stdout=output, stderr=subprocess.STDOUT)
-    try:
-        until = time.monotonic() + 10
-        while not _connects(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
-            time.sleep(0.02)
-        yield SecureRedis(port, ca, other_ca)
-    finally:
-        process.terminate()
-        process.wait(10)
+    return config
 
 
 def _connects(port: int) -> bool:

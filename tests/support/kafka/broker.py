@@ -142,6 +142,8 @@ class KafkaBroker:
     def stop(self, timeout_s: float = 30.0) -> bool:
         """Stop it in good order; False if it was not running."""
         if (pid := self._pid()) is None:
+            if self._process is not None:
+                self._process.wait(timeout_s)  # it has ended by itself
             return False
         for number, wait_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, timeout_s)):
             with contextlib.suppress(ProcessLookupError):
@@ -152,7 +154,7 @@ class KafkaBroker:
                     os.waitpid(pid, os.WNOHANG)
                 time.sleep(0.1)
         if self._process is not None:
-            self._process.poll()
+            self._process.wait(timeout_s)  # its first thread may be gone before the others
         (self.folder / "pid").unlink(missing_ok=True)
         return True
 

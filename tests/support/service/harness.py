@@ -59,13 +59,13 @@ class Service:
             camera, self.settings.partitions, (self.settings.dataset,), self.process.clock, self.process.metrics
         )
         self._inputs = [InputLoop(self.log, topic, self.fan_out, poll_s=0) for topic in topics.INPUTS]
-        self._worker_log = self.log.join(GROUP, topics.WORK, 0)
+        member = self.log.join(GROUP, topics.WORK, 0)
         switch = AlertSwitch(self.log.reader(topics.CONTROL), self.process.metrics)
-        self.worker: Worker = make_worker(self.process, self.log.producer(), lambda: self._worker_log, switch)
+        self.worker: Worker = make_worker(self.process, self.log.producer(), lambda: member, switch)
         self._readers = {topic: self.log.reader(topic) for topic in topics.ALL}
         self._seen: dict[str, list[Any]] = {topic: [] for topic in topics.ALL}
         self._others: list[Callable[[], None]] = []
-        self._members: list[Any] = [self._worker_log]
+        self._members: list[Any] = [member]
         self.apdb: Any = None
         self.apdb_count: Callable[[], float] = lambda: 0.0
         return self

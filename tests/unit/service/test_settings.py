@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigurationError
-from service.settings import Settings, read_settings, to_environment
+from service.settings import Settings, allowed_roots, read_settings, to_environment
 
 
 def test_variables_and_overrides() -> None:
@@ -22,6 +22,12 @@ def test_unknown_variable_refuses_to_start() -> None:
 def test_bad_value_refuses_to_start(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name.lower()):
         read_settings({f"SUB60_{name}": value})
+
+
+@pytest.mark.parametrize("roots", ["/", "relative/folder", "/raws:."])
+def test_raws_may_not_lie_anywhere(roots: str) -> None:
+    with pytest.raises(ConfigurationError, match="absolute"):
+        allowed_roots(read_settings({}, raw_roots=roots))
 
 
 def test_a_process_gets_its_parents_settings(monkeypatch: pytest.MonkeyPatch) -> None:
