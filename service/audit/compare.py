@@ -168,6 +168,8 @@ def compare_files(held: Holdings, scope: Scope) -> Iterator[Discrepancy]:
         visit, detector = key
         rows, lines = on_topic.get(key, slice(0)), in_files.get(key, slice(0))
         ids, filed = np.unique(alerts.ids[rows]), files.ids[lines]
+        if np.array_equal(ids, filed):  # nearly always: the rest takes ten times as long
+            continue
         missing = np.setdiff1d(alerts.ids[rows][alerts.is_filed[rows]], filed)
         if missing.size:
             detail = f"{_some(missing)} that the file sink has passed, and no file has them"

@@ -12,7 +12,7 @@ import click
 from core.errors import ConfigurationError
 from core.timescales import unix_utc_to_tai
 from service.audit.report import AuditReport, iso
-from service.commands.own_log import own_log
+from service.commands.own_log import open_own_log
 from service.commands.progress import ProgressLine
 from service.settings import read_settings
 
@@ -40,11 +40,10 @@ def command(log_url: str, start: str, end: str, settle_s: float, report: Path | 
     from service.audit.run import audit
     from service.bundle_loader import apdb_config, open_apdb
     from service.clock import SystemClock
-    from service.log import open_log
 
     settings, clock = read_settings(), SystemClock()
     config = apdb_config(settings)
-    with open_log(log_url or own_log(settings)) as log:
+    with open_own_log(settings, log_url) as log:
         found = audit(
             log,
             settings,

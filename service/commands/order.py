@@ -5,7 +5,7 @@ import socket
 
 import click
 
-from service.commands.own_log import own_log
+from service.commands.own_log import open_own_log
 from service.commands.progress import ProgressLine
 from service.records import Verb
 from service.settings import read_settings
@@ -15,10 +15,9 @@ def give_order(verb: Verb, reason: str, log_url: str, timeout_s: float) -> None:
     """Append an order, wait until the workers obey it, say who has; exits 1 unless all have."""
     from service.clock import SystemClock
     from service.control import read_control, send_order, wait_until_obeyed
-    from service.log import open_log
 
     clock = SystemClock()
-    with open_log(log_url or own_log(read_settings())) as log:
+    with open_own_log(read_settings(), log_url) as log:
         producer = log.producer()
         send_order(producer, verb, clock.tai_s(), reason, who_am_i())
         producer.close()

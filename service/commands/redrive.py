@@ -7,7 +7,7 @@ import click
 
 from service.commands.audit import moment
 from service.commands.order import who_am_i
-from service.commands.own_log import own_log
+from service.commands.own_log import open_own_log
 from service.commands.progress import ProgressLine
 from service.settings import read_settings
 
@@ -49,7 +49,6 @@ def command(
     What has alerts is never sent again. Refused while alerts are held, and while another redrive runs.
     """
     from service.clock import SystemClock
-    from service.log import open_log
     from service.redrive import Wanted, only_one, plan_redrive, send_back
 
     if not (dead_letters or held):
@@ -64,7 +63,7 @@ def command(
         start_tai_s=moment(start, clock.tai_s()) if start else None,
         end_tai_s=moment(end, clock.tai_s()) if end else None,
     )
-    with open_log(log_url or own_log(read_settings())) as log:
+    with open_own_log(read_settings(), log_url) as log:
         if only_list:
             show(plan_redrive(log, wanted, progress))
             click.echo("nothing was done; add --go to do it")

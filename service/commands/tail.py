@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from service.commands.own_log import own_log
+from service.commands.own_log import open_own_log
 from service.settings import read_settings
 
 POLL_S = 0.5
@@ -33,7 +33,7 @@ def command(log_url: str, start: str, count: int | None, full: bool, save: Path 
 
     saved: list[bytes] = []
     try:
-        for i, value in enumerate(_alerts(log_url or own_log(read_settings()), start), start=1):
+        for i, value in enumerate(_alerts(log_url, start), start=1):
             if save is not None:
                 saved.append(value)
             else:
@@ -61,9 +61,8 @@ def brief(alert: dict[str, Any]) -> dict[str, Any]:
 
 def _alerts(log_url: str, start: str) -> Iterator[bytes]:
     from service import topics
-    from service.log import open_log
 
-    with open_log(log_url) as log:
+    with open_own_log(read_settings(), log_url) as log:
         reader = log.reader(topics.ALERTS, start="latest" if start == "latest" else "earliest")
         while True:
             yield from (message.value for message in reader.poll(POLL_S))

@@ -309,6 +309,11 @@ def test_report_as_json_and_times_of_the_command(night: Night) -> None:
         moment("yesterday", T0)
 
 
+def test_the_runbook_has_an_entry_for_each_kind() -> None:
+    runbook = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
+    assert [kind for kind in Kind if f"| `{kind.value}` |" not in runbook] == []
+
+
 def test_help_has_an_example() -> None:
     shown = CliRunner().invoke(main, ["audit", "--help"])
     assert shown.exit_code == 0
