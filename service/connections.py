@@ -1,6 +1,5 @@
 """The log and the cache of the settings, opened with the settings' credentials; and whether they want us."""
 
-
 import redis
 
 from core.errors import TransientError

@@ -13,6 +13,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import structlog
+from pydantic import SecretStr
 
 from service.app import stop_on_signal
 from service.masking import mask_url
@@ -80,7 +81,13 @@ class Supervisor:
         plan += [(f"worker-{slot}", "worker", slot) for slot in range(self.settings.workers)]
         for offset, (name, role, slot) in enumerate(plan):
             # checked once, by the process that starts them
-            changes = {"slot": slot, "http_port": self.settings.http_port + offset, "start_checks": False}
+            changes: dict[str, object] = {
+                "slot": slot,
+                "http_port": self.settings.http_port + offset,
+                "start_checks": False,
+            }
+            if role != "api":  # nobody else needs the operators' token
+                changes["http_token"] = SecretStr("")
             self.roles.append(RoleProcess(name=name, role=role, settings=self.settings.model_copy(update=changes)))
 
     def watch(self) -> None:

@@ -1,4 +1,4 @@
-"""What the sources hold, boiled down to numbers: a night of ten million alerts fits in a gigabyte."""
+"""What the sources hold, boiled down to numbers: a night of ten million alerts fits in 1.5 GB."""
 
 from dataclasses import dataclass, field
 

@@ -61,6 +61,9 @@ def audit(
     scope = Scope(start_ms=start_ms, end_ms=_utc_ms(watermark_s))
     held = read_holdings(log, settings, apdb, progress)
     keys = in_scope(held, scope)
+    progress("compare visit-detectors", 0, len(keys))
+    discrepancies = tuple(compare(held, scope))
+    progress("compare visit-detectors", len(keys), len(keys))
     return AuditReport(
         start_ms=scope.start_ms,
         watermark_ms=scope.end_ms,
@@ -68,7 +71,7 @@ def audit(
         n_visit_detectors=len(keys),
         n_alerts=sum(verdict.n_alerts for verdicts in keys.values() for verdict in verdicts),
         sources=tuple(held.ranges.values()),
-        discrepancies=tuple(compare(held, scope)),
+        discrepancies=discrepancies,
     )
 
 

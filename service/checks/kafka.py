@@ -12,9 +12,18 @@ from service import topics
 from service.checks.finding import Finding, failed, ok, warning
 from service.log.kafka import KafkaLog
 from service.log.kafka_wire import MAX_MESSAGE_BYTES, error_of, group_id
+from service.roles.archive import APDB, FILES, HISTORY
+from service.roles.run_fanout import NAME as FAN_OUT
 from service.roles.run_worker import GROUP
 
 TIMEOUT_S: Final = 10.0
+GROUPS: Final = (
+    group_id(GROUP, topics.WORK),
+    *(group_id(FAN_OUT, topic) for topic in topics.INPUTS),
+    group_id(HISTORY, topics.RESULTS),
+    group_id(APDB, topics.RESULTS),
+    group_id(FILES, topics.ALERTS),
+)
 LARGE: Final = (topics.ALERTS, topics.RESULTS)
 _DENIED: Final = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -42,6 +51,19 @@ def check_cluster(log: KafkaLog) -> Iterator[Finding]:
         yield failed("log", f"no transactions: {cause.str()}; {hint}", can_heal=cause.code() not in _DENIED)
     else:
         yield ok("log", f"transactions can be begun ({name})")
+    yield from check_groups(log)
+
+
+def check_groups(log: KafkaLog) -> Iterator[Finding]:
+    """Consumer groups whose offsets we may not read and store."""
+    for name, future in log.admin.describe_consumer_groups(list(GROUPS), request_timeout=TIMEOUT_S).items():
+        try:
+            _ask(future)
+        except TransientError as error:
+            cause = error.__cause__
+            if not isinstance(cause, KafkaException) or error_of(cause).code() not in _DENIED:
+                raise
+            yield failed("log", f"consumer group {name}: we may not READ; add this to the user's ACLs")
 
 
 def check_kafka_topics(log: KafkaLog, names: Sequence[str]) -> Iterator[Finding]:

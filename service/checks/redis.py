@@ -44,6 +44,8 @@ def check_cache(settings: Settings) -> Iterator[Finding]:
         yield failed("cache", text)
     elif policy != "volatile-ttl":
         yield warning("cache", f"maxmemory-policy is {policy}; `volatile-ttl` drops first what is needed least")
+    if info.get("aof_enabled"):
+        yield warning("cache", "appendonly is yes: a cache needs no disk, and reads it all again at its start")
     yield from _memory("cache", info, url)
 
 

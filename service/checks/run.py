@@ -41,4 +41,6 @@ def run_checks(settings: Settings, names: Sequence[str] = tuple(CHECKS)) -> Iter
         try:
             yield from check(settings)
         except Sub60Error as error:
-            yield failed(name, f"{error.code}: {error}", can_heal=isinstance(error, TransientError))
+            yield failed(
+                name, f"{error.code}: {str(error).splitlines()[0]}", can_heal=isinstance(error, TransientError)
+            )

@@ -10,6 +10,7 @@ from service.roles.runner import Process, make_process, open_topics, run_loops, 
 from service.settings import Settings, allowed_roots, switched_off
 from service.storage.datastore import Datastore
 
+NAME: Final = "fanout"
 POLL_S: Final = 0.5
 
 
@@ -17,7 +18,7 @@ class InputLoop:
     """Reads one input topic, appends work, then stores how far it came."""
 
     def __init__(self, log: Log, topic: str, fan_out: FanOut, poll_s: float = POLL_S) -> None:
-        self._reader = log.reader(topic, name="fanout")
+        self._reader = log.reader(topic, name=NAME)
         self._producer = log.producer()
         self._fan_out = fan_out
         self._poll_s = poll_s

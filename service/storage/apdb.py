@@ -116,12 +116,17 @@ class ApdbStore:
             raise TransientError(f"the APDB does not answer: {error}", code="apdb_unavailable") from error
 
     def try_write(self) -> None:
-        """Write a word into the database's metadata and take it out; raises ConfigurationError where it may not."""
+        """Write a word into the database's metadata and take it out.
+
+        Raises ConfigurationError where it may not, TransientError where it does not answer or is locked.
+        """
         try:
             self._apdb.metadata.set(_TRIED, "1", force=True)
             self._apdb.metadata.delete(_TRIED)
         except Exception as error:  # as above
             reason = str(error).splitlines()[0]
+            if isinstance(error, sqlalchemy.exc.OperationalError) and "readonly" not in reason:
+                raise TransientError(f"the APDB takes no write now: {reason}", code="apdb_unavailable") from error
             raise ConfigurationError(
                 f"the APDB cannot be written: {reason}; has its user the right to write?", code="apdb_read_only"
             ) from error

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from confluent_kafka.admin import AdminClient, NewTopic
 from fastapi import APIRouter, Response
 
@@ -70,6 +72,9 @@ def test_log_on_redis(folder: Path, changes: dict[str, str], level: Level, says:
 def test_cache(folder: Path, policy: str, level: Level) -> None:
     with EmbeddedValkey(folder, cache_settings(64) | {"maxmemory-policy": policy}) as server:
         assert worst(read_settings({}, cache_url=server.url), "cache").level is level
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("appendonly", "yes")  # type: ignore[no-untyped-call, unused-ignore]
+        assert "needs no disk" in " ".join(f.text for f in findings(read_settings({}, cache_url=server.url), "cache"))
     gone = worst(read_settings({}, cache_url=server.url), "cache")
     assert (gone.level, gone.can_heal) == (Level.FAILED, True)
 
@@ -197,6 +202,34 @@ def test_apdb_on_postgresql_that_may_only_be_read(tmp_path: Path) -> None:
         server.run("psql", server.plain_url, "-c", "ALTER DATABASE sub60 SET default_transaction_read_only = on")
         found = worst(settings, "apdb")
         assert (found.level, found.can_heal, "cannot be written" in found.text) == (Level.FAILED, False, True), found
+
+
+def test_apdb_whose_server_is_away_may_come_back_and_one_with_a_wrong_name_does_not(tmp_path: Path) -> None:
+    from service.storage.apdb import create_apdb
+
+    with PostgresServer(tmp_path) as server:
+        create_apdb(server.url, tmp_path / "config.yaml")
+        text = (tmp_path / "config.yaml").read_text()
+        (tmp_path / "wrong.yaml").write_text(text.replace(server.url, server.url + "_other"))
+        wrong = worst(read_settings({}, apdb_config=str(tmp_path / "wrong.yaml")), "apdb")
+        assert (wrong.level, wrong.can_heal) == (Level.FAILED, False), wrong
+        server.stop()
+        away = worst(read_settings({}, apdb_config=str(tmp_path / "config.yaml")), "apdb")
+        assert (away.level, away.can_heal) == (Level.FAILED, True), away
+        server.start()
+        assert worst(read_settings({}, apdb_config=str(tmp_path / "config.yaml")), "apdb").level is Level.OK
+
+
+def test_apdb_that_is_locked_may_be_free_later(tmp_path: Path) -> None:
+    make_apdb(tmp_path)
+    settings = read_settings({}, apdb_config=str(tmp_path / "config.yaml"))
+    connection = sqlite3.connect(tmp_path / "apdb.sqlite", isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    found = worst(settings, "apdb")
+    connection.execute("ROLLBACK")
+    connection.close()
+    assert (found.level, found.can_heal) == (Level.FAILED, True), found
+    assert worst(settings, "apdb").level is Level.OK
 
 
 def test_serve_refuses_what_cannot_heal(folder: Path) -> None:

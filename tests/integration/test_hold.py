@@ -12,6 +12,7 @@ import pytest
 from core.errors import Outcome
 from service import topics
 from service.roles.alert_switch import AlertSwitch
+from service.roles.archive import Trimmer
 from tests.support.service.builders import VISIT, readout_event
 from tests.support.service.harness import FAKE, Service, write_empty_dataset
 
@@ -69,6 +70,14 @@ def test_brokers_hear_that_alerts_are_held(service: Service) -> None:
     assert (first["alerts_held"], last["alerts_held"]) == (False, True)
     assert last["ready"] is True
     assert last["worker"] == "worker-0"
+
+
+def test_signs_of_life_do_not_fill_the_log(service: Service) -> None:
+    service.pump(lambda: len(service.read(topics.STATUS)) >= 2)
+    Trimmer(service.log, {topics.STATUS: (1, ()), topics.HEARTBEAT: (1 << 20, ())}, service.process.clock).turn()
+    first, end = service.log.reader(topics.STATUS).bounds()[0]
+    assert (end - first, end >= 2) == (0, True)
+    assert service.log.reader(topics.HEARTBEAT).bounds()[0] == (0, 1)
 
 
 def test_a_worker_that_does_not_turn_is_named(service: Service) -> None:

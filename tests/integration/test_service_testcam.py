@@ -10,6 +10,7 @@ from alerts.check import check_alert
 from alerts.codec import decode_alert
 from alerts.files import read_alerts
 from core.errors import Outcome
+from service.audit import audit
 from service.records import Manifest, Result, unpack
 from service.roles.archive import ApdbSink, FileSink, HistorySink
 from service.roles.commit_records import id_digest
@@ -76,7 +77,8 @@ def test_every_readout_becomes_alerts(night: Service) -> None:
     assert [m.outcome for m in manifests] == [Outcome.ALERTS] * 6, night.describe()
     for m in manifests:
         counts = m.counts
-        assert counts["n_detected"] == counts["n_flagged"] + counts["n_low_reliability"] + counts["n_sent"]
+        parts = ("n_flagged", "n_low_reliability", "n_sent", "n_withheld", "n_dropped")
+        assert counts["n_detected"] == sum(counts[name] for name in parts)
         assert (counts["n_sent"], m.n_dropped) == (m.n_alerts, 0)
         assert m.n_alerts > 5
         assert m.redis_skipped == ()
@@ -127,6 +129,14 @@ def test_archive_holds_every_result(night: Service) -> None:
     assert sorted(archived) == sorted(int(message.key) for message in night.read("alerts"))
     manifest = night.manifests()[0]
     assert night.apdb._apdb.containsVisitDetector(manifest.visit, manifest.detector)
+
+
+def test_the_audit_finds_nothing(night: Service) -> None:
+    """Also beside the year of history that the APDB held before."""
+    found = audit(night.log, night.settings, night.process.clock, apdb=night.apdb, settle_s=0.0)
+    assert found.is_clean, found.discrepancies
+    n_sources = sum(_result(night, m).dia_sources.size for m in night.manifests())
+    assert (found.n_visit_detectors, found.source("APDB").n_records) == (6, n_sources)
 
 
 def _sources(manifest: Manifest) -> dict[str, str]:

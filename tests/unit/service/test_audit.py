@@ -280,6 +280,23 @@ def test_where_the_alerts_are_trimmed_the_files_stand_for_them(night: Night) -> 
     assert night.audit().is_clean
 
 
+def test_alerts_that_neither_the_trimmed_topic_nor_the_files_have_are_missed(night: Night) -> None:
+    night.log.cut(topics.ALERTS, 7)
+    night.write_file(night.log.topics[topics.ALERTS][:3])  # as if the file sink had never seen detector 1
+    (night.folder / "alerts" / "alerts-000-000000000000005.avro").unlink()
+    night.write_file(night.log.topics[topics.ALERTS][6:])
+    assert [(d.kind, d.detector) for d in night.audit().discrepancies] == [(Kind.ALERTS_DIFFER, 1)]
+
+
+def test_a_storm_that_was_redriven_long_after_is_looked_for_on_the_topic(night: Night) -> None:
+    night.log.cut(topics.ALERTS, 9)  # the storm's first manifest is older than what is held now
+    night.log.time_ms += 1_000_000
+    night.manifest(5, Outcome.ALERTS, N, redrive=1)
+    night.result(5)
+    night.alerts(5, N)
+    assert night.audit(age_s=9000.0).is_clean
+
+
 def test_a_redriven_storm_has_two_manifests_and_two_results(night: Night) -> None:
     night.manifest(5, Outcome.ALERTS, N, redrive=1)
     night.result(5)
@@ -307,6 +324,11 @@ def test_report_as_json_and_times_of_the_command(night: Night) -> None:
     assert moment("2026-05-28T20:26:03Z", 0.0) == moment("2026-05-28T20:26:03", 0.0) == T0
     with pytest.raises(ConfigurationError, match="no time"):
         moment("yesterday", T0)
+
+
+def test_the_runbook_has_an_entry_for_each_kind() -> None:
+    runbook = (Path(__file__).parents[3] / "docs" / "runbook.md").read_text()
+    assert [kind for kind in Kind if f"| `{kind.value}` |" not in runbook] == []
 
 
 def test_help_has_an_example() -> None:

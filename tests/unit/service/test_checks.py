@@ -1,10 +1,12 @@
 """Checks that need no server: room, clocks, what a broker says of a topic, and what a start makes of it."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AclOperation
 
 from core.errors import ConfigurationError, TransientError
@@ -13,7 +15,7 @@ from service.checks import ROLE_CHECKS, Finding, Level, run, run_checks
 from service.checks.clock import judge, measure_offset
 from service.checks.disk import check_disk
 from service.checks.finding import failed, ok, warning
-from service.checks.kafka import _topic, wanted_operations
+from service.checks.kafka import _topic, check_groups, wanted_operations
 from service.commands import serve
 from service.settings import read_settings
 from tests.support.service.builders import T0
@@ -89,6 +91,20 @@ def config(size: int = 16 << 20, in_sync: int = 2) -> dict[str, str]:
 def test_what_is_wrong_with_a_topic(topic: str, described_: Any, config_: Any, level: Level, says: str) -> None:
     (found,) = _topic(topic, described_, config_)
     assert (found.level, says in found.text) == (level, True), found.text
+
+
+def test_a_group_we_may_not_use_is_named() -> None:
+    refused: Future[Any] = Future()
+    refused.set_exception(KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)))
+    fine: Future[Any] = Future()
+    fine.set_result(None)
+
+    def describe(names: list[str], request_timeout: float) -> dict[str, Any]:
+        return {name: refused if name.startswith("sink-files") else fine for name in names}
+
+    log = SimpleNamespace(admin=SimpleNamespace(describe_consumer_groups=describe))
+    (found,) = check_groups(log)  # type: ignore[arg-type]
+    assert (found.level, "sink-files.alerts: we may not READ" in found.text) == (Level.FAILED, True)
 
 
 @pytest.mark.parametrize("allowed", [None, set(wanted_operations(topics.ALERTS)), {AclOperation.ALL}])

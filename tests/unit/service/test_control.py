@@ -14,6 +14,8 @@ from service.handlers.control import ControlDesk, control_routes
 from service.http_server import make_app
 from service.log.contract import Record
 from service.records import Control, Heartbeat, Verb, pack
+from service.settings import read_settings, to_environment
+from service.supervisor import Supervisor
 from tests.support.service.builders import T0
 from tests.support.service.fakes import FakeClock
 from tests.support.service.memory_log import MemoryLog
@@ -177,3 +179,11 @@ def test_control_records_survive_the_wire() -> None:
     log = MemoryLog()
     send_order(log, order.verb, order.at_tai_s, order.reason, order.who)
     assert log.topics[topics.CONTROL][0].value == pack(order)
+
+
+def test_only_the_api_process_is_given_the_token() -> None:
+    supervisor = Supervisor(settings=read_settings({}, http_token=TOKEN))
+    supervisor.plan()
+    tokens = {role.name: to_environment(role.settings)["SUB60_HTTP_TOKEN"] for role in supervisor.roles}
+    assert {name for name, token in tokens.items() if token} == {"api"}
+    assert TOKEN not in repr(supervisor.settings)
