@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [
         (transport, fault)
         for transport in ("redis", "kafka")
-        for fault in FAULTS
+        for fault in sorted(FAULTS, key=lambda each: each.is_last)
         if transport in fault.transports
         and only in (None, transport)
         and (transport == "redis" or fault.is_around_commit or not is_short)

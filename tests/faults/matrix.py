@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults import crashes, events, outages, raws  # noqa: F401 - each adds its faults
+from tests.faults import crashes, events, last, outages, raws  # noqa: F401 - each adds its faults
 from tests.faults.trial import FAULTS, Fault, Row
 from tests.faults.volume import NoVolumeError
 

@@ -40,15 +40,15 @@ class Night:
         self._groups: dict[str, list[dict[str, Any]]] = {}
         for event in events(dataset, "readout"):
             self._groups.setdefault(event["group"], []).append(event)
-        self._n_made = 0
+        self.n_made = 0
 
     def visit(self) -> Visit:
         """The next one; its raws are written."""
         groups = sorted(self._groups)
-        base = self._groups[groups[self._n_made % len(groups)]]
-        group = f"fault-{self._n_made}"
-        visit = pack_visit(unpack_visit(base[0]["visit"])[0], FIRST_SEQUENCE + self._n_made)
-        self._n_made += 1
+        base = self._groups[groups[self.n_made % len(groups)]]
+        group = f"fault-{self.n_made}"
+        visit = pack_visit(unpack_visit(base[0]["visit"])[0], FIRST_SEQUENCE + self.n_made)
+        self.n_made += 1
         readouts = [self._readout(event, visit, group) for event in base]
         announced = self._nexts[base[0]["group"]] | {"groupId": group, "visit": visit}
         return Visit(next_visit=announced, readouts=readouts, base=base[0]["visit"])

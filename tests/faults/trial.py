@@ -48,6 +48,8 @@ class Trial:
     """Readouts sent again: so many duplicates must be acknowledged."""
     cleared_s: float | None = None
     checks: list[tuple[str, Callable[[], bool]]] = field(default_factory=list)
+    note: str = ""
+    """Shown where a check fails."""
 
     def visit(self, outcome: Outcome = Outcome.ALERTS) -> Visit:
         """A visit that the fault will send itself."""
@@ -104,7 +106,9 @@ class Trial:
             raise ledger.error
         self._wait(self._is_archived, ARCHIVED_S, "the APDB has every result", problems)
         for what, condition in self.checks:
+            n_before = len(problems)
             self._wait(condition, 10.0, what, problems)
+            problems[n_before:] = [f"{problem}; {self.note}" for problem in problems[n_before:]]
         time.sleep(QUIET_S)
         recovery = None
         if self.cleared_s is not None and not problems:
@@ -187,6 +191,8 @@ class Fault:
     run: Callable[[Trial], None]
     is_around_commit: bool = False
     """Tried on Kafka too where time is short."""
+    is_last: bool = False
+    """Tried when all others have been."""
     is_long: bool = False
     """A minute or more: not tried where time is short."""
     transports: tuple[str, ...] = ("redis", "kafka")
