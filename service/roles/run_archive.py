@@ -50,6 +50,20 @@ def run(settings: Settings) -> int:
     return code
 
 
+class ApdbLoop:
+    """The APDB's sink, once the APDB can be opened: the other sinks do not wait for it."""
+
+    def __init__(self, process: Process, opened: Log, config: str) -> None:
+        self._process, self._log, self._config = process, opened, config
+        self._sink: ApdbSink | None = None
+
+    def turn(self) -> None:
+        """One round; raises ``TransientError`` while the APDB is away."""
+        if self._sink is None:
+            self._sink = ApdbSink(self._log, open_apdb(self._config), self._process.metrics)
+        self._sink.turn()
+
+
 def _history_sink(process: Process, opened: Log) -> HistorySink:
     settings = process.settings
     camera = Datastore(settings.dataset).camera
@@ -62,7 +76,7 @@ def _add_apdb(process: Process, opened: Log, loops: dict[str, Callable[[], None]
     if config is None:
         log.warning("no_apdb", dataset=str(process.settings.dataset))
         return False
-    loops[APDB] = ApdbSink(opened, open_apdb(config), process.metrics).turn
+    loops[APDB] = ApdbLoop(process, opened, config).turn
     return True
 
 

@@ -10,6 +10,7 @@ from astropy.time import Time
 from lsst.dax.apdb import Apdb, ApdbTables
 from lsst.dax.apdb.sql import ApdbSql
 from lsst.sphgeom import Angle, Circle, LonLat, UnitVector3d
+from sqlalchemy.exc import OperationalError
 
 from core.contracts.bundle import History
 from core.contracts.catalogs import (
@@ -41,7 +42,7 @@ def create_apdb(db_url: str, config_path: Path) -> None:
 
 
 class ApdbStore:
-    """One open APDB.
+    """One open APDB. Opening raises ``TransientError`` for one that is away, ``ConfigurationError`` for a wrong one.
 
     Reading costs about 50 µs a source (one row and 100 values each through SQL); the history in Redis exists to pay
     that once. ``store`` may be called again for the same visit-detector, or late for an older one.
@@ -51,6 +52,8 @@ class ApdbStore:
         try:
             self._apdb = Apdb.from_uri(config_uri)
         except Exception as error:  # the package raises whatever its YAML, schema and database layers do
+            if is_away(error):
+                raise TransientError("the APDB does not answer", code="apdb_unavailable", uri=config_uri) from error
             raise ConfigurationError(f"the APDB cannot be opened: {error}", code="bad_apdb", uri=config_uri) from error
         self._newest_mjd: float | None = None
         self._newest_ids: set[int] = set()
@@ -166,6 +169,12 @@ class ApdbStore:
             self._newest_mjd = float(starts.max())
             self._newest_ids = {int(i) for i in stored["diaObjectId"][starts == self._newest_mjd]}
         return [int(i) for i in stored["diaObjectId"]]
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a database was away or locked, which may heal; a wrong file, name or login does not by itself."""
+    never = ("unable to open", "authentication failed", "does not exist")
+    return isinstance(error, OperationalError) and not any(words in str(error) for words in never)
 
 
 def to_catalog(table: str, frame: pd.DataFrame) -> Catalog:

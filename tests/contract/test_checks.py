@@ -16,6 +16,7 @@ from fastapi import APIRouter, Response
 from alerts.schema import SCHEMA_ID, schema_json
 from service import topics
 from service.checks import Finding, Level, run_checks
+from service.commands.serve import EXIT_REFUSED
 from service.embedded import EmbeddedValkey, cache_settings, log_settings
 from service.handlers.schemas import schema_routes
 from service.http_server import HttpServer
@@ -251,6 +252,6 @@ def test_serve_refuses_what_cannot_heal(folder: Path) -> None:
             check=False,
             timeout=120,
         )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == EXIT_REFUSED, done.stderr
     assert "sub60: log: maxmemory-policy is allkeys-lru" in done.stderr
     assert "check_failed" in done.stderr

@@ -1,5 +1,7 @@
 """Servers that stop, crash, stall, fill up or forget."""
 
+import os
+import signal
 import threading
 import time
 
@@ -8,7 +10,7 @@ import redis
 from core.errors import Outcome
 from service.log import open_log
 from service.topics import ALERTS
-from tests.faults.crashes import MID_JOB_S
+from tests.faults.crashes import MID_JOB_S, owner
 from tests.faults.servers import freeze, thaw
 from tests.faults.trial import Trial, fault, now_s
 
@@ -169,6 +171,23 @@ def postgres_killed_cold(trial: Trial) -> None:
     trial.send(lead_s=0.0)
     time.sleep(6)
     trial.site.postgres.start()
+    trial.cleared()
+
+
+@fault("PostgreSQL down while archive and child start", "other sinks go on, readouts are retried")
+def postgres_killed_at_start(trial: Trial) -> None:
+    """Nobody has it open yet."""
+    trial.expect_logged("attempt_postponed")
+    site = trial.site
+    site.postgres.kill()
+    archive = site.kill("archive")
+    os.kill(site.child_pid(owner(site)), signal.SIGKILL)
+    site.wait_for(lambda: site.pids.get("archive", archive) != archive, 30, "the archive is started again")
+    site.wait_for(site.is_ready, 60, "all roles are ready without PostgreSQL")
+    cache(trial).flushall()
+    trial.send(lead_s=0.0)
+    time.sleep(5)
+    site.postgres.start()
     trial.cleared()
 
 
