@@ -243,6 +243,15 @@ class _Source:
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         """First offset and last stable offset: two requests for all partitions."""
+        try:
+            return self._ask_bounds()
+        except LogUnavailable:
+            # After a broker's restart librdkafka asks with the leader epochs that it knew, for ever: look them up.
+            with unavailable("look up a topic"):
+                self._admin.list_topics(self._topic, timeout=self._timeout_s)
+            return self._ask_bounds()
+
+    def _ask_bounds(self) -> dict[int, tuple[int, int]]:
         ends: list[dict[int, int]] = []
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
             with unavailable("ask for bounds"):

@@ -161,7 +161,7 @@ def owner(site: Site, detector: int = 0) -> str:
 @contextmanager
 def extra_worker(site: Site, slot: int) -> Iterator[subprocess.Popen[bytes]]:
     """One more worker, drained in the end."""
-    settings = site.settings.model_copy(update={"slot": slot, "http_port": free_ports(9000)})
+    settings = site.settings.model_copy(update={"slot": slot, "http_port": free_ports(9000 + 40 * slot)})
     with site.service.log_file.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "service.cli", "serve", "--role", "worker"],

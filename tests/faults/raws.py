@@ -23,11 +23,11 @@ def truncated(trial: Trial) -> None:
 
 @fault("raw unreadable", "outcome bad_raw after a few seconds")
 def unreadable(trial: Trial) -> None:
-    """A folder stands in its place: opening it fails, as on a store that is broken."""
+    """A link to nowhere: opening it fails, as on a store that is broken."""
     visit = trial.visit()
     raw = trial.site.night.raw(visit.readouts[0])
     raw.unlink()
-    raw.mkdir()
+    raw.symlink_to(raw.with_name("nowhere.fits"))
     trial.expected[visit.keys[0]] = Outcome.BAD_RAW
     trial.read_out(visit)
 
