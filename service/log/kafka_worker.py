@@ -5,7 +5,7 @@ offset joins the transaction. Another process of our own slot: the group instanc
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, Record
+from service.log.kafka_bounded import BoundedCalls
 from service.log.kafka_security import denied
 from service.log.kafka_wire import (
     READ_AHEAD,
@@ -34,6 +35,8 @@ SESSION_S: Final = 6.0
 """A member silent for so long loses its partitions."""
 MAX_POLL_S: Final = 30.0
 TRANSACTION_TIMEOUT_S: Final = 10.0
+GRACE_S: Final = 1.0
+"""A call of librdkafka that is so much beyond its time-out is left alone."""
 RENEW_PRODUCER_S: Final = 4.0
 """Wait after our producer was fenced: a heartbeat tells the consumer whether another process has our slot."""
 _LOST_MEMBERSHIP: Final = {
@@ -74,6 +77,7 @@ class KafkaWorkerLog:
             "transactional.id": identity,
             "transaction.timeout.ms": int(TRANSACTION_TIMEOUT_S * 1000),
         }
+        self._calls = BoundedCalls()
         self._tenures: dict[int, _Tenure] = {}
         self._suspects: set[int] = set()
         self._epoch = 0
@@ -145,12 +149,12 @@ class KafkaWorkerLog:
             produce(self._producer, self._topics, records)
             reach(Failpoint.COMMIT_APPENDED)
             membership = self._consumer.consumer_group_metadata()
-            self._producer.send_offsets_to_transaction([offset], membership, self._timeout_s)
+            self._bounded(self._producer.send_offsets_to_transaction, [offset], membership)
             reach(Failpoint.COMMIT_OFFSET)
         except KafkaException as error:
             self._abort(partition, error)
         try:
-            self._producer.commit_transaction(self._timeout_s)
+            self._bounded(self._producer.commit_transaction)
         except KafkaException as error:
             if error_of(error).txn_requires_abort():
                 self._abort(partition, error)
@@ -164,6 +168,7 @@ class KafkaWorkerLog:
         self._tenures.clear()
         self._consumer.close()
         self._producer = None
+        self._calls.close()
 
     # ---- refusals
 
@@ -202,7 +207,7 @@ class KafkaWorkerLog:
             self._producer = None
         else:
             try:
-                self._producer.abort_transaction(self._timeout_s)
+                self._bounded(self._producer.abort_transaction)
             except KafkaException:
                 self._producer = None
         if error.code() == KafkaError.FENCED_INSTANCE_ID:
@@ -220,8 +225,13 @@ class KafkaWorkerLog:
         """A producer of our slot; starting it fences any other and ends what that one left open."""
         producer = Producer(self._producer_settings)
         with unavailable("start transactions"):
-            producer.init_transactions(self._timeout_s + TRANSACTION_TIMEOUT_S)
+            self._bounded(producer.init_transactions, timeout_s=self._timeout_s + TRANSACTION_TIMEOUT_S)
         return producer
+
+    def _bounded(self, function: Callable[..., Any], *arguments: Any, timeout_s: float | None = None) -> None:
+        """A call whose last argument is its time-out, which it is held to."""
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        self._calls.call(timeout_s + GRACE_S, function, *arguments, timeout_s)
 
     def _lose_producer(self) -> None:
         """Our producer was fenced: by another process of our slot, or by the broker because we were frozen."""

@@ -245,7 +245,9 @@ class Worker:
         self._uncommitted.append(finished)
 
     def _watch_job(self) -> None:
-        """Replace a child that computes far too long."""
+        """Replace a child that computes far too long; one whose answer waits to be heard does not."""
+        if not self._parts.inbox.empty():
+            return
         if self._job is None or self._clock.monotonic_s() - self._job.started_monotonic_s < self._settings.job_limit_s:
             return
         log.error("child_overrun", pid=self._child.pid, limit_s=self._settings.job_limit_s)

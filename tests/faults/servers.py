@@ -3,7 +3,6 @@
 import os
 import signal
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -89,8 +88,7 @@ class _ProxiedBroker(KafkaBroker):
         pid = self._pid()
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        while self._pid() is not None:
-            time.sleep(0.02)
+        self._reap()
 
     def _configure(self, port: int, controller_port: int) -> Path:
         config = super()._configure(port, controller_port)

@@ -109,6 +109,7 @@ class KafkaBroker:
         """Start unless it runs; returns ``host:port`` once it takes connections."""
         if (running := self.address()) is not None:
             return running
+        self._reap()
         if shutil.which("java") is None:
             raise KafkaStartError("no java on this machine")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ class KafkaBroker:
             self._format(config)
         log = self.folder / "broker.log"
         with log.open("wb") as output:
-            process = self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 self._java("kafka.Kafka", str(config)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -155,8 +156,15 @@ class KafkaBroker:
                 time.sleep(0.1)
         if self._process is not None:
             self._process.wait(timeout_s)  # its first thread may be gone before the others
+        self._reap()
         (self.folder / "pid").unlink(missing_ok=True)
         return True
+
+    def _reap(self) -> None:
+        """Take note that the process which this object started has ended."""
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
 
     def address(self) -> str | None:
         """``host:port`` of the running broker."""

@@ -453,3 +453,22 @@ def test_brokers_get_a_sign_of_life_every_ten_seconds() -> None:
     }
     last = {"ready": True, "n_committed": 1, "n_alerts": 2, "last_commit_tai": format_tai(T0 + 0.2)}
     assert last.items() <= signs[-1].items()
+
+
+def test_a_child_whose_answer_waits_to_be_heard_is_not_late() -> None:
+    """The log held the worker up, not the child."""
+    bench = Bench()
+    bench.log.put(readout())
+    bench.turn(2)
+    poll = bench.log.poll
+
+    def stall(timeout_s: float) -> list[Any]:
+        bench.clock.now += 50.0
+        bench.child.answer()
+        bench.log.poll = poll  # type: ignore[method-assign]
+        return poll(timeout_s)
+
+    bench.log.poll = stall  # type: ignore[method-assign]
+    bench.turn(3)
+    assert bench.child.n_kills == 0
+    assert [m.outcome for m in bench.manifests()] == [Outcome.ALERTS]
