@@ -25,7 +25,7 @@ from service.roles.fanout import REDRIVEN
 
 BATCH: Final = 100
 RETURNABLE: Final = frozenset({Outcome.HELD, Outcome.CRASHED, Outcome.REJECTED})
-"""Last outcomes after which a visit-detector may go back to work."""
+"""Last outcomes after which a visit-detector may go back to work; single-frame products too, if made for want of better."""
 Key = tuple[int, int]
 
 
@@ -170,7 +170,8 @@ def _visit_item(key: Key, visit: _Visit, partitions: int) -> Item:
         return replace(item, refusal="its manifest is no longer in the log: nobody knows what came out")
     if any(manifest.n_alerts for _, manifest in visit.manifests):
         return replace(item, refusal="its alerts are out")
-    if last.outcome not in RETURNABLE:
+    is_makeshift = last.outcome is Outcome.NO_TEMPLATE and bool(visit.letters)
+    if last.outcome not in RETURNABLE and not is_makeshift:
         return replace(item, refusal=f"it has come out since, as {outcome}")
     if visit.queued >= redrive:
         return replace(item, refusal="it is on its way already")

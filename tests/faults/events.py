@@ -85,3 +85,18 @@ def garbage(trial: Trial) -> None:
         trial.site.publish(READOUT, value)
     trial.send()
     trial.expect("a dead letter each", lambda: len(trial.site.ledger.letters) == n_letters + 2 * len(bad))
+
+
+@fault("alerts held by an operator, released, redriven", "results go on; each alert is sent once, after")
+def held(trial: Trial) -> None:
+    """As at 3 a.m., with a flat taken for science."""
+    site, ledger = trial.site, trial.site.ledger
+    site.command("hold", "--reason", "a test")
+    visit = trial.send(outcome=Outcome.HELD)[0]
+    site.wait_for(lambda: all(ledger.outcome(key) and ledger.results[key] for key in visit.keys), 40, "results are out")
+    assert not any(ledger.ids(key) for key in visit.keys)
+    site.command("release")
+    trial.expected |= dict.fromkeys(visit.keys, Outcome.ALERTS)
+    for _ in range(2):  # in haste, twice
+        site.command("redrive", "--held", "--visit", str(visit.keys[0][0]), "--go")
+    site.wait_for(lambda: all(ledger.ids(key) for key in visit.keys), 40, "the alerts are out")

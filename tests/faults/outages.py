@@ -191,7 +191,7 @@ def postgres_killed_at_start(trial: Trial) -> None:
     trial.cleared()
 
 
-@fault("PostgreSQL down past the deadline", "single-frame products, the readout kept as a dead letter")
+@fault("PostgreSQL down past the deadline", "single-frame products, a dead letter; redriven, the alerts")
 def postgres_down_late(trial: Trial) -> None:
     """The readouts are late already."""
     n_letters = len(trial.site.ledger.letters)
@@ -202,6 +202,9 @@ def postgres_down_late(trial: Trial) -> None:
     trial.site.wait_for(lambda: all(trial.site.ledger.outcome(key) for key in visit.keys), 40, "single-frame products")
     trial.site.postgres.start()
     trial.expect("a dead letter each", lambda: len(trial.site.ledger.letters) == n_letters + len(visit.keys))
+    trial.expected |= dict.fromkeys(visit.keys, Outcome.ALERTS)
+    trial.site.command("redrive", "--dead-letters", "--visit", str(visit.keys[0][0]), "--go")
+    trial.site.wait_for(lambda: all(trial.site.ledger.ids(key) for key in visit.keys), 40, "the alerts are out")
 
 
 @fault("a consumer that reads slowly", "alerts are not delayed, it gets each once")

@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.service_process import ServiceProcess
 from service.embedded import EmbeddedValkey, cache_settings
 from service.log import Record, open_log
-from service.settings import Settings
+from service.settings import Settings, to_environment
 from service.storage.apdb import create_apdb
 from tests.faults.ledger import Ledger
 from tests.faults.night import Night
@@ -91,6 +93,18 @@ class Site:
     def publish(self, topic: str, value: bytes) -> None:
         """One event from outside."""
         self.producer.append([Record(topic, b"fault", value)])
+
+    def command(self, *words: str) -> str:
+        """What an operator's command prints, run with the settings of this site."""
+        done = subprocess.run(
+            [sys.executable, "-m", "service.cli", *words],
+            env=to_environment(self.settings),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"sub60 {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
 
     # its processes
 

@@ -16,6 +16,7 @@ from tests.faults.site import Site
 QUIET_S: Final = 0.6
 """Watched on after all is there, for what must not come."""
 ARCHIVED_S: Final = 40.0
+WITH_RESULT: Final = (Outcome.ALERTS, Outcome.HELD)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -138,7 +139,9 @@ class Trial:
     def _n_repeated(self, key: Key) -> int:
         """Manifests and results beyond the first."""
         ledger = self.site.ledger
-        return max(0, len(ledger.outcomes(key)) - 1) + max(0, ledger.results[key] - 1)
+        runs = [manifest.redrive for manifest in ledger.outcomes(key)]
+        n_results = len({m.redrive for m in ledger.outcomes(key) if m.outcome in WITH_RESULT})
+        return len(runs) - len(set(runs)) + max(0, ledger.results[key] - max(1, n_results))
 
     def _problems(self, key: Key) -> list[str]:
         ledger, found = self.site.ledger, []
