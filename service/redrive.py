@@ -25,7 +25,7 @@ from service.roles.fanout import REDRIVEN
 
 BATCH: Final = 100
 RETURNABLE: Final = frozenset({Outcome.HELD, Outcome.CRASHED, Outcome.REJECTED})
-"""Last outcomes after which a visit-detector may go back to work; single-frame products too, if made for want of better."""
+"""Last outcomes after which a visit-detector may go back to work; a makeshift of single-frame products may too."""
 Key = tuple[int, int]
 
 
