@@ -225,6 +225,8 @@ def test_apdb_whose_server_is_away_may_come_back_and_one_with_a_wrong_name_does_
 
 def test_apdb_that_is_locked_may_be_free_later(tmp_path: Path) -> None:
     make_apdb(tmp_path)
+    with (tmp_path / "config.yaml").open("a") as config:  # as patient as a test may be
+        config.write("connection_config:\n  connection_timeout: 1\n")
     settings = read_settings({}, apdb_config=str(tmp_path / "config.yaml"))
     connection = sqlite3.connect(tmp_path / "apdb.sqlite", isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")

@@ -166,11 +166,15 @@ def test_check_and_serve_say_what_is_wrong(broker: SecureKafka) -> None:
         "SUB60_KAFKA_CA": str(broker.ca),
         "SUB60_KAFKA_USER": USER,
         "SUB60_KAFKA_PASSWORD": USERS[USER],
+        "SUB60_PARTITIONS": "2",
     }
-    assert f"ok      log      kafka://{broker.secure}" in CliRunner().invoke(main, ["check"], env=environment).output
+    right = CliRunner().invoke(main, ["check"], env=environment).output
+    assert "ok      log       cluster" in right
+    assert "ok      log       transactions can be begun" in right
+    assert "failed  topics" not in right
     wrong = environment | {"SUB60_KAFKA_PASSWORD": "not-the-password"}
     checked = CliRunner().invoke(main, ["check"], env=wrong)
-    assert "failed  log      kafka_login" in checked.output
+    assert "failed  log       kafka_login" in checked.output
     assert "SUB60_KAFKA_PASSWORD" in checked.output
     served = CliRunner().invoke(main, ["serve", "--role", "fanout"], env=wrong)
     assert served.exit_code == 78
