@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.service_process import ServiceProcess
 from service.embedded import EmbeddedValkey, cache_settings
-from service.log import Record, open_log
+from service.log import LogUnavailable, Record, open_log
 from service.settings import Settings, to_environment
 from service.storage.apdb import create_apdb
 from tests.faults.ledger import Ledger
@@ -32,6 +32,7 @@ WORKERS: Final = 2
 PARTITIONS: Final = 4
 """Two a worker: with two workers more, each has one, so partitions move."""
 CACHE_MEMORY_MB: Final = 512
+PUBLISH_S: Final = 30.0
 READY_S: Final = 300.0
 
 
@@ -91,8 +92,16 @@ class Site:
     # what goes in
 
     def publish(self, topic: str, value: bytes) -> None:
-        """One event from outside."""
-        self.producer.append([Record(topic, b"fault", value)])
+        """One event from outside; a log that does not take it is tried again, as an observatory would."""
+        give_up_s = time.monotonic() + PUBLISH_S
+        while True:
+            try:
+                self.producer.append([Record(topic, b"fault", value)])
+                return
+            except LogUnavailable:
+                if time.monotonic() > give_up_s:
+                    raise
+                time.sleep(0.2)
 
     def command(self, *words: str) -> str:
         """What an operator's command prints, run with the settings of this site."""
