@@ -4,7 +4,7 @@ The schema's own tools let missing keys (filled by defaults), extra keys, NaN an
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from sys import float_info
 from typing import Any, Final
@@ -15,6 +15,10 @@ from core.errors import RejectedInputError
 Check = Callable[[Any, str], None]
 
 _INTEGER_BITS: Final = {"int": 31, "long": 63}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_FIRST_MICROS: Final = (datetime(1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST_MICROS: Final = (datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _LARGEST: Final = {"float": float.fromhex("0x1.fffffep127"), "double": float_info.max}
 
 
@@ -92,8 +96,12 @@ def _array(check_item: Check) -> Check:
 
 
 def _timestamp(value: Any, where: str) -> None:
-    if not isinstance(value, datetime):
-        _primitive("long")(value, where)
+    """A time, or its microseconds: no reader makes one outside the years 1 to 9999."""
+    if isinstance(value, datetime):
+        return
+    _primitive("long")(value, where)
+    if not _FIRST_MICROS <= value <= _LAST_MICROS:
+        raise _invalid(where, f"is no time of the years 1 to 9999: {value!r}")
 
 
 def _string(value: Any, where: str) -> None:
