@@ -15,9 +15,8 @@ BEGIN: Final = "<!-- begin: written from the reports, do not edit -->"
 END: Final = "<!-- end -->"
 
 
-def rows(report: dict[str, Any]) -> list[str]:
+def rows(faults: dict[str, dict[str, Any]]) -> list[str]:
     """A line a fault, both transports beside each other."""
-    faults: dict[str, dict[str, Any]] = report["faults"]
     names = list(dict.fromkeys(name.rpartition(" [")[0] for name in faults))
     lines = [
         "| fault | promise | Redis: in → out, lost, twice, recovery | Kafka: in → out, lost, twice, recovery |",
@@ -74,8 +73,12 @@ Example:
 def main(reports: tuple[Path, ...], write: Path | None) -> None:
     """Make the table of REPORTS; with --write, between the marks of a page."""
     lines: list[str] = []
+    faults: dict[str, dict[str, Any]] = {}
     for report in (json.loads(path.read_text()) for path in reports):
-        lines += [summary(report), "", *rows(report), ""] if "faults" in report else [soak_line(report), ""]
+        lines += [summary(report) if "faults" in report else soak_line(report), ""]
+        faults |= report.get("faults", {})  # of a fault tried twice the last one counts
+    if faults:
+        lines += [*rows(faults), ""]
     text = "\n".join([BEGIN, "", *lines, END])
     if write is None:
         click.echo(text)
