@@ -99,6 +99,7 @@ def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _report(config: pytest.Config, rows: dict[str, Row]) -> dict[str, Any]:
     which = config.getoption("--faults")
-    command = "make faults" + ("" if which == "all" else f" WHICH={which}")
+    only = config.getoption("--faults-on")
+    command = "make faults" + ("" if which == "all" else f" WHICH={which}") + (f" ON={only}" if only else "")
     faults = {name: asdict(row) | {"passed": row.passed} for name, row in rows.items()}
     return {"schema": 1, "environment": environment(), "command": command, "faults": faults}

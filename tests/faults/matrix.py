@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults import crashes, events, last, outages, raws  # noqa: F401 - each adds its faults
-from tests.faults.trial import FAULTS, Fault, Row
+from tests.faults.trial import FAULTS, Fault, failed_row
 from tests.faults.volume import NoVolumeError
 
 __all__ = ["FAULTS", "test_fault"]
@@ -12,14 +12,15 @@ __all__ = ["FAULTS", "test_fault"]
 @pytest.mark.timeout(400)
 def test_fault(sites, transport: str, fault: Fault) -> None:  # type: ignore[no-untyped-def]
     """Its promise is kept: what went in came out, once, in time, and said what happened."""
-    row: Row | None = None
+    name = f"{fault.name} [{transport}]"
     try:
-        site = sites.get(transport)
-        row = sites.rows[f"{fault.name} [{transport}]"] = fault.try_on(site)
+        row = sites.rows[name] = fault.try_on(sites.get(transport))
     except NoVolumeError as error:
         pytest.skip(str(error))
-    finally:
-        if row is None or not row.passed:
-            sites.keep_evidence(transport)
-    assert row is not None
+    except Exception as error:
+        sites.rows[name] = failed_row(fault.promise, error)
+        sites.keep_evidence(transport)
+        raise
+    if not row.passed:
+        sites.keep_evidence(transport)
     assert row.passed, f"{row}\n{sites.evidence}"

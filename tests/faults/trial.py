@@ -37,6 +37,13 @@ class Row:
         return not (self.lost or self.duplicates or self.problems)
 
 
+def failed_row(promise: str, error: Exception) -> Row:
+    """The line of a fault that could not be tried to its end."""
+    return Row(
+        promise=promise, events=0, alerts=0, lost=0, duplicates=0, recovery_s=None, problems=[str(error)[:300] or "?"]
+    )
+
+
 @dataclass(slots=True)
 class Trial:
     """What a fault does with a site goes through here, so that it is accounted for."""
