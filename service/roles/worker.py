@@ -106,13 +106,18 @@ class Worker:
     def stop(self) -> None:
         """Give up what is under way; it will be done again by whoever owns the partition next."""
         if self._job is not None:
-            self._parts.attempts.forgive(self._job.work.readout.visit, self._job.work.run)
+            self._forgive(self._job)
         self._child.kill()
         self._parts.reporter.flush()
 
     def leave(self) -> None:
         """Leave the group; last of all."""
         self._log.close()
+
+    def _forgive(self, attempt: Attempt) -> None:
+        """It did not fail, it was given up: the log moved on, or was away; it must not count towards the third."""
+        if attempt.number:
+            self._parts.attempts.forgive(attempt.work.readout.visit, attempt.work.run)
 
     def _is_ready(self) -> bool:
         is_ready = self._child.is_warm and self._has_joined
@@ -141,11 +146,13 @@ class Worker:
         """Forget work, job and results of partitions that are not ours any more."""
         assignment = self._log.assignment()
         self._queue.keep(assignment)
+        for finished in self._uncommitted:
+            if not _is_ours(finished.attempt.work, assignment):
+                self._forgive(finished.attempt)
         self._uncommitted = deque(f for f in self._uncommitted if _is_ours(f.attempt.work, assignment))
         if self._job is not None and not _is_ours(self._job.work, assignment):
-            readout = self._job.work.readout
-            log.warning("job_lost", visit=readout.visit, detector=readout.detector)
-            self._parts.attempts.forgive(readout.visit, self._job.work.run)
+            log.warning("job_lost", visit=self._job.work.readout.visit, detector=self._job.work.readout.detector)
+            self._forgive(self._job)
             self._job = None
 
     def _take(self, message: Message) -> None:
@@ -312,7 +319,7 @@ class Worker:
         assert self._job is not None
         attempt, self._job = self._job, None
         work, now = attempt.work, self._clock.monotonic_s()
-        self._parts.attempts.forgive(work.readout.visit, work.run)
+        self._forgive(attempt)
         self._metrics.failures.labels(code).inc()
         log.warning("attempt_postponed", visit=work.readout.visit, code=code, n_retries=work.n_retries)
         if is_last(attempt):
@@ -356,7 +363,7 @@ class Worker:
                 # The partition's next owner, perhaps we ourselves, goes on from the checkpoint.
                 self._metrics.fenced.inc()
                 log.warning("commit_refused", code=error.code, partition=self._uncommitted[0].attempt.work.partition)
-                self._uncommitted.popleft()
+                self._forgive(self._uncommitted.popleft().attempt)
                 self._drop_lost()
             except LogUnavailable as error:
                 self._metrics.log_errors.inc()

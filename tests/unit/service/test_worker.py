@@ -472,3 +472,19 @@ def test_a_child_whose_answer_waits_to_be_heard_is_not_late() -> None:
     bench.turn(3)
     assert bench.child.n_kills == 0
     assert [m.outcome for m in bench.manifests()] == [Outcome.ALERTS]
+
+
+def test_a_refused_commit_is_no_failed_attempt() -> None:
+    """However often the log refuses what is computed, the readout is not given up for it."""
+    bench = Bench()
+    for _ in range(4):
+        bench.log.errors.append(Fenced("moved on"))
+        bench.log.put(readout())
+        bench.turn(2)
+        bench.child.answer()
+        bench.turn(2)
+    assert bench.attempts.counts[VISIT, 0] == 0
+    assert bench.log.commits == []
+    bench.run_job()
+    assert [m.outcome for m in bench.manifests()] == [Outcome.ALERTS]
+    assert bench.manifests()[0].attempt == 1
