@@ -136,9 +136,8 @@ class Worker:
             return
         self._has_joined = True
         self._drop_lost()
-        if messages:
-            reach(Failpoint.WORKER_POLLED)
         for message in messages:
+            reach(Failpoint.WORKER_POLLED)
             if message.epoch == self._log.assignment().get(message.partition):
                 self._take(message)
 
