@@ -35,6 +35,8 @@ SESSION_S: Final = 6.0
 """A member silent for so long loses its partitions."""
 MAX_POLL_S: Final = 30.0
 TRANSACTION_TIMEOUT_S: Final = 10.0
+CALL_S: Final = 5.0
+"""One step of a transaction takes a tenth of a second; later its producer is given up, and the outcome looked up."""
 GRACE_S: Final = 1.0
 """A call of librdkafka that is so much beyond its time-out is left alone."""
 RENEW_PRODUCER_S: Final = 4.0
@@ -230,7 +232,7 @@ class KafkaWorkerLog:
 
     def _bounded(self, function: Callable[..., Any], *arguments: Any, timeout_s: float | None = None) -> None:
         """A call whose last argument is its time-out, which it is held to."""
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        timeout_s = min(self._timeout_s, CALL_S) if timeout_s is None else timeout_s
         self._calls.call(timeout_s + GRACE_S, function, *arguments, timeout_s)
 
     def _lose_producer(self) -> None:

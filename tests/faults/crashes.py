@@ -153,8 +153,13 @@ def same_slot(trial: Trial) -> None:
 
 
 def owner(site: Site, detector: int = 0) -> str:
-    """The worker that did a detector's last readout."""
-    found = [(at, m) for (_, d), entries in list(site.ledger.manifests.items()) if d == detector for at, m in entries]
+    """The worker of the site that did a detector's last readout."""
+    found = [
+        (at, m)
+        for (_, d), entries in list(site.ledger.manifests.items())
+        for at, m in entries
+        if d == detector and m.worker in site.pids
+    ]
     return max(found, key=lambda pair: pair[0])[1].worker if found else "worker-0"
 
 
