@@ -11,8 +11,6 @@ from service.embedded import EmbeddedValkey, log_settings
 from tests.faults.proxy import FaultProxy
 from tests.support.kafka.broker import KafkaBroker, free_port
 
-LOG_MEMORY_MB = 512
-
 
 class LogServer(Protocol):
     """A log's server. Kafka's or Redis': the service goes through the proxy, the account does not."""
@@ -43,11 +41,11 @@ class RedisServer:
 
     is_kafka = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory_mb: int) -> None:
         # a socket's path must be short, pytest's folders are not
         self._stack = ExitStack()
         short = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="sub60-")))
-        self._server = EmbeddedValkey(folder, log_settings(LOG_MEMORY_MB))
+        self._server = EmbeddedValkey(folder, log_settings(memory_mb))
         self._server.start()
         self.direct_url = self._server.url
         self.proxy = self._stack.enter_context(

@@ -24,7 +24,7 @@ from service.storage.apdb import create_apdb
 from tests.faults.ledger import Ledger
 from tests.faults.night import Night
 from tests.faults.servers import KafkaServer, LogServer, RedisServer
-from tests.faults.volume import Volume
+from tests.faults.volume import SIZE_MB, Volume
 from tests.support.postgres import PostgresServer
 from tests.support.service.datasets import borrow
 
@@ -39,7 +39,9 @@ READY_S: Final = 300.0
 class Site:
     """Everything a survey runs, in one folder; :attr:`ledger` tells what came out of it."""
 
-    def __init__(self, folder: Path, dataset: Path, jars: Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, dataset: Path, jars: Path | None = None, *, log_memory_mb: int = 512, **settings: Any
+    ) -> None:
         self.folder = folder
         self._stack = contextlib.ExitStack()
         self.rows: dict[tuple[int, int], set[int]] = {}
@@ -47,9 +49,10 @@ class Site:
         with contextlib.ExitStack() as stack:
             self.log_disk = Volume(folder / "log" if jars is None else folder / "kafka" / "data")
             stack.callback(self.log_disk.close)
-            self.log_disk.mount()
+            if log_memory_mb < SIZE_MB * 2:  # a log that is to hold a long night needs a larger disk
+                self.log_disk.mount()
             self.log_server: LogServer = (
-                RedisServer(folder / "log") if jars is None else KafkaServer(folder / "kafka", jars)
+                RedisServer(folder / "log", log_memory_mb) if jars is None else KafkaServer(folder / "kafka", jars)
             )
             stack.callback(self.log_server.close)
             self.cache = stack.enter_context(EmbeddedValkey(folder / "cache", cache_settings(CACHE_MEMORY_MB)))

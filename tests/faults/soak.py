@@ -44,6 +44,9 @@ MAX_MORE_HANDLES: Final = 12
 MAX_LASTING_KEYS: Final = 200
 """Keys of the cache without a time to live: tails of a few sky cells, the sentinel."""
 TIMEOUT_S: Final = 180.0
+LOG_MEMORY_MB: Final = 2048
+ALERTS_KEEP_MB: Final = 256
+"""Behind the file sink: a night is larger than any log of a test."""
 
 
 @dataclass(slots=True)
@@ -221,7 +224,7 @@ def main(detector_visits: int, seed: int, transport: str, report: Path | None) -
         folder = Path(name)
         with console.status("making the site"):
             dataset = make_testcam(Path("var/testcam"))
-            site = Site(folder / "site", dataset, jars)
+            site = Site(folder / "site", dataset, jars, log_memory_mb=LOG_MEMORY_MB, alerts_keep_mb=ALERTS_KEEP_MB)
         try:
             result = run(site, detector_visits, seed, console)
         finally:
