@@ -134,7 +134,7 @@ class Worker:
             self._metrics.log_errors.inc()
             log.warning("log_unavailable", reason=str(error))
             return
-        self._has_joined = True
+        self._has_joined = self._has_joined or self._child.is_warm  # a cold child's worker joins nothing
         self._drop_lost()
         for message in messages:
             reach(Failpoint.WORKER_POLLED)

@@ -12,7 +12,7 @@ import redis
 from alerts.check import check_alert
 from benchmarks.alert_reader import Source, decode, open_source
 from core.errors import Outcome, RejectedInputError
-from core.ids import source_ids
+from core.ids import source_ids, visits_of
 from service import topics
 from service.log import LogUnavailable, Reader, open_log
 from service.records import DeadLetter, Manifest, unpack
@@ -31,8 +31,9 @@ class Ledger:
         self._lock = threading.Lock()
         self.manifests: dict[Key, list[tuple[float, Manifest]]] = defaultdict(list)
         """With the monotonic time at which each was seen."""
-        self.n_manifests = 0
-        self.alerts: Counter[int] = Counter()
+        self._alerts: dict[Key, Counter[int]] = defaultdict(Counter)
+        """Ids seen, by visit-detector."""
+        self._n_alerts = 0
         self.invalid: list[str] = []
         self.results: Counter[Key] = Counter()
         self.letters: list[DeadLetter] = []
@@ -72,9 +73,8 @@ class Ledger:
 
     def ids(self, key: Key) -> list[int]:
         """Alerts of a visit-detector, each as often as it was seen."""
-        first = self._first_id(key)
         with self._lock:
-            return sorted(i for i in self.alerts.elements() if first <= i < first + (1 << 16))
+            return sorted(self._alerts[key].elements())
 
     def rows(self, key: Key) -> set[int]:
         """Rows of the detection list whose alerts were seen."""
@@ -126,7 +126,6 @@ class Ledger:
                 if topic == topics.MANIFESTS:
                     manifest = unpack(Manifest, message.value)
                     self.manifests[manifest.visit, manifest.detector].append((time.monotonic(), manifest))
-                    self.n_manifests += 1
                 elif topic == topics.RESULTS:
                     visit, _, detector = message.key.partition(b":")
                     self.results[int(visit), int(detector)] += 1
@@ -137,10 +136,12 @@ class Ledger:
     def _take_alert(self, value: bytes) -> None:
         number = _first_long(value)
         problem = ""
-        if sum(self.alerts.values()) % CHECKED == 0:
+        if self._n_alerts % CHECKED == 0:
             problem = _problem(value, number)
+        visit, detector = visits_of(np.array([number], np.int64))
         with self._lock:
-            self.alerts[number] += 1
+            self._alerts[int(visit[0]), int(detector[0])][number] += 1
+            self._n_alerts += 1
             if problem:
                 self.invalid.append(problem)
 
