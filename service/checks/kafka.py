@@ -1,5 +1,6 @@
 """A Kafka cluster: reach, transactions, what we may do, replicas, size limits."""
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Final
@@ -32,6 +33,13 @@ _DENIED: Final = (
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 )
 
+_LOADING: Final = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+"""A group's coordinator is being made (a new cluster's first question does that) or moves: ask again."""
+
 
 def check_cluster(log: KafkaLog) -> Iterator[Finding]:
     """Brokers answer, and a transaction can be begun under a name like the workers'."""
@@ -56,14 +64,24 @@ def check_cluster(log: KafkaLog) -> Iterator[Finding]:
 
 def check_groups(log: KafkaLog) -> Iterator[Finding]:
     """Consumer groups whose offsets we may not read and store."""
-    for name, future in log.admin.describe_consumer_groups(list(GROUPS), request_timeout=TIMEOUT_S).items():
-        try:
-            _ask(future)
-        except TransientError as error:
-            cause = error.__cause__
-            if not isinstance(cause, KafkaException) or error_of(cause).code() not in _DENIED:
-                raise
-            yield failed("log", f"consumer group {name}: we may not READ; add this to the user's ACLs")
+    waits_until = time.monotonic() + TIMEOUT_S
+    asked = list(GROUPS)
+    while asked:
+        loading = []
+        for name, future in log.admin.describe_consumer_groups(asked, request_timeout=TIMEOUT_S).items():
+            try:
+                _ask(future)
+            except TransientError as error:
+                code = _code(error)
+                if code in _DENIED:
+                    yield failed("log", f"consumer group {name}: we may not READ; add this to the user's ACLs")
+                elif code in _LOADING and time.monotonic() < waits_until:
+                    loading.append(name)
+                else:
+                    raise
+        asked = loading
+        if asked:
+            time.sleep(0.2)
 
 
 def check_kafka_topics(log: KafkaLog, names: Sequence[str]) -> Iterator[Finding]:
@@ -121,8 +139,7 @@ def _configs(future: Any) -> dict[str, str] | None:
     try:
         return {name: entry.value for name, entry in _ask(future).items()}
     except TransientError as error:
-        cause = error.__cause__
-        if isinstance(cause, KafkaException) and error_of(cause).code() in _DENIED:
+        if _code(error) in _DENIED:
             return None
         raise
 
@@ -132,6 +149,11 @@ def _ask(future: Any) -> Any:
         return future.result(timeout=TIMEOUT_S + 1)
     except (KafkaException, FutureTimeoutError) as error:
         raise TransientError(f"the cluster does not answer: {error}", code="log_unavailable") from error
+
+
+def _code(error: TransientError) -> int | None:
+    """Kafka's code of what `_ask` raised; None if there was no answer."""
+    return error_of(error.__cause__).code() if isinstance(error.__cause__, KafkaException) else None
 
 
 def _list(numbers: list[int]) -> str:

@@ -15,7 +15,7 @@ from service.checks import ROLE_CHECKS, Finding, Level, run, run_checks
 from service.checks.clock import judge, measure_offset
 from service.checks.disk import check_disk
 from service.checks.finding import failed, ok, warning
-from service.checks.kafka import _topic, check_groups, wanted_operations
+from service.checks.kafka import GROUPS, _topic, check_groups, wanted_operations
 from service.commands import serve
 from service.settings import read_settings
 from tests.support.service.builders import T0
@@ -105,6 +105,28 @@ def test_a_group_we_may_not_use_is_named() -> None:
     log = SimpleNamespace(admin=SimpleNamespace(describe_consumer_groups=describe))
     (found,) = check_groups(log)  # type: ignore[arg-type]
     assert (found.level, "sink-files.alerts: we may not READ" in found.text) == (Level.FAILED, True)
+
+
+def test_a_coordinator_that_is_loading_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a new cluster's is, at the first question for a group."""
+    monkeypatch.setattr("service.checks.kafka.time.sleep", lambda _seconds: None)
+    loading: Future[Any] = Future()
+    loading.set_exception(KafkaException(KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)))
+    fine: Future[Any] = Future()
+    fine.set_result(None)
+    asked: list[list[str]] = []
+
+    def describe(names: list[str], request_timeout: float) -> dict[str, Any]:
+        asked.append(names)
+        return {name: loading if "apdb" in name and len(asked) < 3 else fine for name in names}
+
+    log: Any = SimpleNamespace(admin=SimpleNamespace(describe_consumer_groups=describe))
+    assert list(check_groups(log)) == []
+    assert [len(names) for names in asked] == [len(GROUPS), 1, 1]
+    monkeypatch.setattr("service.checks.kafka.TIMEOUT_S", 0.0)
+    asked.clear()
+    with pytest.raises(TransientError, match="COORDINATOR_LOAD_IN_PROGRESS"):
+        list(check_groups(log))
 
 
 @pytest.mark.parametrize("allowed", [None, set(wanted_operations(topics.ALERTS)), {AclOperation.ALL}])
