@@ -161,18 +161,23 @@ class FileSink:
         self._close_at_s = 0.0
 
     def turn(self) -> None:
-        """Collect; write when the file is old or large enough."""
-        messages = self._reader.poll(POLL_S)
-        if messages:
-            reach(Failpoint.FILES_POLLED)
-        if messages and not self._batch:
-            self._close_at_s = self._clock.monotonic_s() + self._close_after_s
-        self._batch += messages
-        self._batch_bytes += sum(len(message.value) for message in messages)
-        is_due = self._clock.monotonic_s() >= self._close_at_s or self._batch_bytes >= MAX_FILE_BYTES
-        if self._batch and is_due:
+        """Collect; write when the file is old or large enough. What is due is written before more is read."""
+        if not self._is_due:
+            messages = self._reader.poll(POLL_S)
+            if messages:
+                reach(Failpoint.FILES_POLLED)
+            if messages and not self._batch:
+                self._close_at_s = self._clock.monotonic_s() + self._close_after_s
+            self._batch += messages
+            self._batch_bytes += sum(len(message.value) for message in messages)
+        if self._is_due:
             self.flush()
         self._metrics.sink_lag.labels(FILES).set(lag(self._reader))
+
+    @property
+    def _is_due(self) -> bool:
+        is_old = self._clock.monotonic_s() >= self._close_at_s
+        return bool(self._batch) and (is_old or self._batch_bytes >= MAX_FILE_BYTES)
 
     def flush(self) -> None:
         """Write what is collected and store how far."""

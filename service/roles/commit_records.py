@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from core.errors import Outcome
 from service import topics
 from service.answers import Delivery
+from service.clock import Clock
 from service.log.contract import Record
 from service.records import DeadLetter, Manifest, Readout, pack
 from service.roles.work_queue import Work
+from service.settings import Settings
 
 MAX_PAYLOAD_BYTES: Final = 65536
 OPERATOR_HOLD: Final = "operator_hold"
@@ -31,6 +33,22 @@ class Attempt:
     is_clock_suspect: bool
     generation: int = 0
     started_monotonic_s: float = 0.0
+
+
+def begin_attempt(work: Work, clock: Clock, settings: Settings) -> Attempt:
+    """An attempt that begins now, not yet counted; its deadline is that of the readout."""
+    now, monotonic = clock.tai_s(), clock.monotonic_s()
+    t0, received = work.readout.readout_end_tai_s, work.readout.received_tai_s
+    # What an operator sent back is late by intent: its clock starts anew.
+    clock_starts = now if work.readout.is_late_by_intent else min(t0, received)
+    return Attempt(
+        work=work,
+        number=0,
+        started_tai_s=now,
+        started_monotonic_s=monotonic,
+        deadline_monotonic_s=monotonic + clock_starts + settings.deadline_s - now,
+        is_clock_suspect=not work.readout.redrive and abs(received - t0) > settings.clock_suspect_s,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

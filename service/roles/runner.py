@@ -20,11 +20,10 @@ from service.http_guard import RateLimit
 from service.http_server import HttpServer
 from service.log import Log, LogUnavailable
 from service.metrics import Metrics
+from service.roles.outage import Outage
 from service.settings import Settings
 
 RETRY_S: Final = 0.5
-MAX_CAUSE: Final = 300
-"""Characters of a cause that are logged."""
 
 log = structlog.get_logger()
 
@@ -73,17 +72,18 @@ def open_topics(process: Process) -> Log:
     """The log with all topics made; waits for a server that is not there yet."""
     settings = process.settings
     counts = topics.partition_counts(settings.log_url, settings.partitions)
+    outage = Outage(process.clock, process.metrics)
     while True:
         process.health.turn()
         try:
             opened = connect_log(settings)
             opened.ensure_topics(counts, topics.retention(settings))
         except LogUnavailable as error:
-            process.metrics.log_errors.inc()
-            log.warning("log_unavailable", reason=str(error))
+            outage.failed(error)
             if process.stopping.wait(RETRY_S):
                 raise
         else:
+            outage.worked()
             return opened
 
 
@@ -112,21 +112,15 @@ def run_loops(process: Process, loops: Mapping[str, Callable[[], None]]) -> int:
     return 1 if failed.is_set() else 0
 
 
-def root_cause(error: BaseException) -> str:
-    """What it all began with, shortened: a database layer wraps its driver's words in a page of SQL."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}"[:MAX_CAUSE]
-
-
 def turn_until_stopped(process: Process, turn: Callable[[], None], name: str = "") -> None:
     """Call ``turn`` until the stop signal; what may pass is waited for."""
+    outage = Outage(process.clock, process.metrics, loop=name)
     while not process.stopping.is_set():
         process.health.turn(name)
         try:
             turn()
         except TransientError as error:
-            process.metrics.log_errors.inc()
-            cause = root_cause(error)
-            log.warning("transient_error", loop=name, code=error.code, reason=str(error), cause=cause)
+            outage.failed(error)
             process.stopping.wait(RETRY_S)
+        else:
+            outage.worked()

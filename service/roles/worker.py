@@ -1,6 +1,7 @@
 """The worker: takes work from its partitions, has its child compute it, commits each readout once."""
 
 import queue
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,8 +21,9 @@ from service.metrics import Metrics
 from service.records import Prepare, Readout, unpack_any
 from service.roles.alert_switch import AlertSwitch
 from service.roles.attempts import Attempts
-from service.roles.commit_records import Attempt, Finished, make_manifest, make_records, withhold
+from service.roles.commit_records import Attempt, Finished, begin_attempt, make_manifest, make_records, withhold
 from service.roles.hints import Hints
+from service.roles.outage import Outage
 from service.roles.patience import is_last, pause_s
 from service.roles.reports import Reporter
 from service.roles.work_queue import Work, WorkQueue
@@ -29,6 +31,7 @@ from service.settings import Settings, switched_off
 
 BUSY_POLL_S: Final = 0.005
 IDLE_POLL_S: Final = 0.1
+AWAY_S: Final = 0.05
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 RESTART_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 ATTEMPT_S: Final = (0.2, 1.0, 2.0)
@@ -77,6 +80,7 @@ class Worker:
         self._n_retries = 0
         self._retry_at_s = 0.0
         self._has_joined = False
+        self._outage = Outage(self._clock, self._metrics, loop="worker")
 
     @property
     def is_idle(self) -> bool:
@@ -131,9 +135,10 @@ class Worker:
         try:
             messages = self._log.poll(BUSY_POLL_S if is_busy else IDLE_POLL_S)
         except LogUnavailable as error:
-            self._metrics.log_errors.inc()
-            log.warning("log_unavailable", reason=str(error))
+            self._outage.failed(error)
+            time.sleep(AWAY_S)  # a refused connection takes no time: not to be tried thousands of times a second
             return
+        self._outage.worked()
         self._has_joined = self._has_joined or self._child.is_warm  # a cold child's worker joins nothing
         self._drop_lost()
         for message in messages:
@@ -174,27 +179,13 @@ class Worker:
         while not self._is_child_busy and len(self._uncommitted) < MAX_UNCOMMITTED:
             if (work := self._queue.next(self._clock.monotonic_s())) is None:
                 return
-            attempt = self._attempt(work)
+            attempt = begin_attempt(work, self._clock, self._settings)
             if (finished := self._finish_unseen(attempt)) is not None:
                 self._finish(finished)
             elif not self._child.is_warm:
                 return
             else:
                 self._start(attempt)
-
-    def _attempt(self, work: Work) -> Attempt:
-        now, monotonic = self._clock.tai_s(), self._clock.monotonic_s()
-        t0, received = work.readout.readout_end_tai_s, work.readout.received_tai_s
-        # What an operator sent back is late by intent: its clock starts anew.
-        clock_starts = now if work.readout.is_late_by_intent else min(t0, received)
-        return Attempt(
-            work=work,
-            number=0,
-            started_tai_s=now,
-            started_monotonic_s=monotonic,
-            deadline_monotonic_s=monotonic + clock_starts + self._settings.deadline_s - now,
-            is_clock_suspect=not work.readout.redrive and abs(received - t0) > self._settings.clock_suspect_s,
-        )
 
     def _finish_unseen(self, attempt: Attempt) -> Finished | None:
         """The outcome of readouts whose pixels nobody needs to look at."""

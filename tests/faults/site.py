@@ -24,7 +24,7 @@ from service.storage.apdb import create_apdb
 from tests.faults.ledger import Ledger
 from tests.faults.night import Night
 from tests.faults.servers import KafkaServer, LogServer, RedisServer
-from tests.faults.volume import SIZE_MB, Volume
+from tests.faults.volume import Volume
 from tests.support.postgres import PostgresServer
 from tests.support.service.datasets import borrow
 
@@ -40,7 +40,14 @@ class Site:
     """Everything a survey runs, in one folder; :attr:`ledger` tells what came out of it."""
 
     def __init__(
-        self, folder: Path, dataset: Path, jars: Path | None = None, *, log_memory_mb: int = 512, **settings: Any
+        self,
+        folder: Path,
+        dataset: Path,
+        jars: Path | None = None,
+        *,
+        log_memory_mb: int = 512,
+        has_small_disks: bool = True,
+        **settings: Any,
     ) -> None:
         self.folder = folder
         self._stack = contextlib.ExitStack()
@@ -49,7 +56,7 @@ class Site:
         with contextlib.ExitStack() as stack:
             self.log_disk = Volume(folder / "log" if jars is None else folder / "kafka" / "data")
             stack.callback(self.log_disk.close)
-            if log_memory_mb < SIZE_MB * 2:  # a log that is to hold a long night needs a larger disk
+            if has_small_disks:  # a long night needs larger ones
                 self.log_disk.mount()
             self.log_server: LogServer = (
                 RedisServer(folder / "log", log_memory_mb) if jars is None else KafkaServer(folder / "kafka", jars)
@@ -63,7 +70,8 @@ class Site:
             self.service.prepare()
             self.files_disk = Volume(self.service.state_dir / "alerts")
             stack.callback(self.files_disk.close)
-            self.files_disk.mount()
+            if has_small_disks:
+                self.files_disk.mount()
             self.failpoints = folder / "failpoints"
             self.failpoints.mkdir()
             self.settings: Settings = self.service.settings(**(self._places() | settings))

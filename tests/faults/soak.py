@@ -224,7 +224,14 @@ def main(detector_visits: int, seed: int, transport: str, report: Path | None) -
         folder = Path(name)
         with console.status("making the site"):
             dataset = make_testcam(Path("var/testcam"))
-            site = Site(folder / "site", dataset, jars, log_memory_mb=LOG_MEMORY_MB, alerts_keep_mb=ALERTS_KEEP_MB)
+            site = Site(
+                folder / "site",
+                dataset,
+                jars,
+                log_memory_mb=LOG_MEMORY_MB,
+                has_small_disks=False,
+                alerts_keep_mb=ALERTS_KEEP_MB,
+            )
         try:
             result = run(site, detector_visits, seed, console)
         finally:
