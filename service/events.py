@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import unquote_plus
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -199,8 +200,10 @@ def object_keys(value: Mapping[str, Any]) -> list[str] | None:
 
 
 def _object_key(key: Any) -> str:
+    """Keys come URL-encoded (Amazon S3 user guide, "Event message structure"; MinIO does the same)."""
     if not isinstance(key, str):
         raise TypeError("a key is a string")
+    key = unquote_plus(key)
     try:
         key.encode()
     except UnicodeEncodeError as error:  # half of a surrogate pair goes neither to a file's name nor on the wire

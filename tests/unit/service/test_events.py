@@ -120,6 +120,8 @@ def test_object_notification_keys() -> None:
     record = {"eventName": "s3:ObjectCreated:Put", "s3": {"object": {"key": "raw/20260528/1_000.fits"}}}
     removed = record | {"eventName": "ObjectRemoved:Delete"}
     assert object_keys({"Records": [record, removed]}) == ["raw/20260528/1_000.fits"]
+    encoded = {"eventName": "ObjectCreated:Put", "s3": {"object": {"key": "raw%2FM%C3%A4rz+1/1%2B1_000.fits"}}}
+    assert object_keys({"Records": [encoded]}) == ["raw/März 1/1+1_000.fits"]
     assert object_keys(json.loads(json.dumps(readout_event()))) is None
     with pytest.raises(RejectedInputError):
         object_keys({"Records": [{"s3": {}}]})
