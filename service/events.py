@@ -203,9 +203,9 @@ def _object_key(key: Any) -> str:
     """Keys come URL-encoded (Amazon S3 user guide, "Event message structure"; MinIO does the same)."""
     if not isinstance(key, str):
         raise TypeError("a key is a string")
-    key = unquote_plus(key)
+    decoded: str = unquote_plus(key)
     try:
-        key.encode()
+        decoded.encode()
     except UnicodeEncodeError as error:  # half of a surrogate pair goes neither to a file's name nor on the wire
         raise RejectedInputError("an object's key is no text", code="bad_event") from error
-    return key
+    return decoded

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from benchmarks.environment import environment
 from tests.faults.matrix import FAULTS
 from tests.faults.site import Site
-from tests.faults.trial import Row
+from tests.faults.trial import Fault, Row
 from tests.support.kafka.broker import fetch_jars
 from tests.support.service.datasets import make_testcam
 
@@ -36,13 +36,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [
         (transport, fault)
         for transport in ("redis", "kafka")
-        for fault in sorted(FAULTS, key=lambda each: each.is_last)
+        for fault in in_turns(FAULTS)
         if transport in fault.transports
         and only in (None, transport)
         and (transport == "redis" or fault.is_around_commit or not is_short)
         and not (is_short and fault.is_long)
     ]
     metafunc.parametrize(("transport", "fault"), pairs, ids=[f"{t}-{f.name}" for t, f in pairs])
+
+
+def in_turns(faults: Sequence[Fault]) -> list[Fault]:
+    """An order in which those that hit the same process lie far apart: one that dies again and again starts slowly."""
+    groups: dict[str, list[Fault]] = {}
+    for fault in faults:
+        groups.setdefault(fault.victim, []).append(fault)
+    placed = [(i / len(group), fault) for group in groups.values() for i, fault in enumerate(group)]
+    return [fault for _, fault in sorted(placed, key=lambda pair: (pair[1].is_last, pair[0]))]
 
 
 class Sites:
@@ -101,5 +110,6 @@ def _report(config: pytest.Config, rows: dict[str, Row]) -> dict[str, Any]:
     which = config.getoption("--faults")
     only = config.getoption("--faults-on")
     command = "make faults" + ("" if which == "all" else f" WHICH={which}") + (f" ON={only}" if only else "")
-    faults = {name: asdict(row) | {"passed": row.passed} for name, row in rows.items()}
+    order = [f"{fault.name} [{transport}]" for transport in ("redis", "kafka") for fault in FAULTS]
+    faults = {name: asdict(rows[name]) | {"passed": rows[name].passed} for name in order if name in rows}
     return {"schema": 1, "environment": environment(), "command": command, "faults": faults}

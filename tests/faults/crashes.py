@@ -49,19 +49,26 @@ def crash(trial: Trial, step: Failpoint) -> None:
         trial.cleared()
 
 
+def victim(step: Failpoint) -> str:
+    """The process that comes by a step."""
+    prefix = step.partition("-")[0]
+    return {"commit": "worker", "history": "archive", "apdb": "archive", "files": "archive"}.get(prefix, prefix)
+
+
 for _step in Failpoint:
     FAULTS.append(
         Fault(
             name=f"kill -9 at {_step}",
             promise="done by another process or the next one, <= 20 s",
             run=partial(crash, step=_step),
+            victim=victim(_step),
             transports=("kafka",) if _step in IN_TRANSACTION else ("redis", "kafka"),
             is_around_commit=_step in COMMIT_STEPS,
         )
     )
 
 
-@fault("kill -9 of the worker in mid-job", "another finishes it, <= 20 s", is_around_commit=True)
+@fault("kill -9 of the worker in mid-job", "another finishes it, <= 20 s", victim="worker", is_around_commit=True)
 def kill_worker(trial: Trial) -> None:
     """From outside, whatever it does."""
     trial.expect_logged("role_died")
@@ -71,7 +78,7 @@ def kill_worker(trial: Trial) -> None:
     trial.cleared()
 
 
-@fault("kill -9 of the child in mid-job", "replaced, the readout done again, <= 20 s")
+@fault("kill -9 of the child in mid-job", "replaced, the readout done again, <= 20 s", victim="child")
 def kill_child(trial: Trial) -> None:
     """Of the child that works on detector 0."""
     trial.expect_logged("child_gone")
@@ -116,7 +123,7 @@ def freeze_child(trial: Trial) -> None:
     trial.cleared()
 
 
-@fault("worker drained (SIGTERM)", "finishes what is computed, commits, leaves", is_around_commit=True)
+@fault("worker drained (SIGTERM)", "finishes what is computed, commits, leaves", victim="worker", is_around_commit=True)
 def drain_worker(trial: Trial) -> None:
     """As a rolling restart does."""
     trial.expect_logged("worker_stopped")

@@ -199,6 +199,8 @@ class Fault:
     name: str
     promise: str
     run: Callable[[Trial], None]
+    victim: str = ""
+    """The process that it kills."""
     is_around_commit: bool = False
     """Tried on Kafka too where time is short."""
     is_last: bool = False
