@@ -96,7 +96,7 @@ SEED ?=
 faults: kernels  ## every fault on real servers and processes, both transports (REPORT=FILE WHICH=all|short ON=redis|kafka)
 	@$(BIN)/python -m pytest -q tests/faults/matrix.py --faults $(WHICH) --faults-report $(or $(REPORT),build/faults.json) $(if $(ON),--faults-on $(ON))
 
-soak: kernels  ## a long night with random faults, memory watched (N=1000 SEED=1 ON=redis|kafka REPORT=FILE)
+soak: kernels  ## nights with random faults, memory watched (N=1000 SEED=1 ON=redis|kafka REPORT=FILE)
 	@$(BIN)/python -m tests.faults.soak --detector-visits $(N) --seed $(or $(SEED),1) --transport $(or $(ON),redis) --report $(or $(REPORT),build/soak.json)
 .PHONY: fuzz
 fuzz: setup  ## broken and hostile input for everything that reads bytes from outside (MINUTES=20 SECONDS_EACH= SEED= REPORT=FILE)

@@ -1,10 +1,13 @@
-"""A long night with random faults: 1,000 detector-visits on one site, one account in the end, memory watched.
+"""Nights with random faults: 1,000 detector-visits on one site, each night accounted for, memory watched.
+
+After each night its history is forgotten, in the APDB, the log and the cache: what is left to grow should not.
 
 ::
 
     python -m tests.faults.soak --detector-visits 1000 --seed 7 --report build/soak.json
 """
 
+import contextlib
 import json
 import os
 import random
@@ -20,15 +23,19 @@ from typing import Any, Final
 
 import click
 import psutil
+import psycopg2
 import redis
 from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.environment import environment
+from service import topics
+from service.log import open_log
+from service.roles.archive import APDB, HISTORY, lag
 from tests.faults.crashes import owner
 from tests.faults.servers import freeze, thaw
 from tests.faults.site import Site
-from tests.faults.trial import Trial
+from tests.faults.trial import Row, Trial
 from tests.support.kafka.broker import fetch_jars
 from tests.support.service.datasets import make_testcam
 
@@ -37,8 +44,7 @@ CADENCE_S: Final = 1.2
 VISITS_A_FAULT: Final = 12
 MAX_WAITING: Final = 24
 """Detector-visits without outcome, above which the observatory waits: a backlog is not what is watched here."""
-WARM_SAMPLES: Final = 25
-LEAST_SAMPLES: Final = 30
+VISITS_A_NIGHT: Final = 40
 MAX_GROWTH: Final = 0.02
 MAX_MORE_HANDLES: Final = 12
 MAX_LASTING_KEYS: Final = 200
@@ -59,19 +65,19 @@ class Life:
 
     @property
     def growth(self) -> float | None:
-        """Relative growth of its memory, once it was warm; None for a life too short to say."""
-        warm = self.rss[WARM_SAMPLES:]
-        if len(warm) < LEAST_SAMPLES:
+        """Relative growth of its memory from its second night to its last; None for a life too short to say."""
+        if len(self.rss) < 3 * VISITS_A_NIGHT:
             return None
-        tenth = max(3, len(warm) // 10)
-        first, last = statistics.median(warm[:tenth]), statistics.median(warm[-tenth:])
-        return (last - first) / first
+        first = statistics.median(self.rss[VISITS_A_NIGHT : 2 * VISITS_A_NIGHT])
+        return (statistics.median(self.rss[-VISITS_A_NIGHT:]) - first) / first
 
     @property
     def more_handles(self) -> int:
-        """Open descriptors gained since it was warm."""
-        warm = self.handles[WARM_SAMPLES:]
-        return 0 if len(warm) < LEAST_SAMPLES else round(statistics.median(warm[-5:]) - statistics.median(warm[:5]))
+        """Open descriptors gained since its second night."""
+        if len(self.handles) < 3 * VISITS_A_NIGHT:
+            return 0
+        first = statistics.median(self.handles[VISITS_A_NIGHT : 2 * VISITS_A_NIGHT])
+        return round(statistics.median(self.handles[-VISITS_A_NIGHT:]) - first)
 
 
 class Soak:
@@ -157,42 +163,73 @@ class Soak:
 
 
 def run(site: Site, detector_visits: int, seed: int, console: Console) -> dict[str, Any]:
-    """The night; its report."""
-    soak, trial = Soak(site, seed), Trial(site)
+    """All nights; their report."""
+    soak, rows = Soak(site, seed), []
     started = time.monotonic()
     with Progress(console=console) as bar:
         task = bar.add_task("detector-visits", total=detector_visits)
-        n_visits = 0
-        while len(trial.expected) < detector_visits:
-            visit = trial.send(lead_s=CADENCE_S / 2)[0]
-            n_visits += 1
-            bar.update(task, advance=len(visit.keys))
-            if soak.rng.random() < 1 / VISITS_A_FAULT:
-                bar.console.print(f"{len(trial.expected):5d}  {soak.strike()}")
-            time.sleep(CADENCE_S / 2)
-            soak.sample()
-            site.wait_for(lambda: _waiting(trial) < MAX_WAITING, TIMEOUT_S, "the backlog shrinks")
-    row = trial.settle("nothing lost, nothing twice", TIMEOUT_S, recovery_limit_s=60.0)
-    lasting = _lasting_keys(site)
-    growths = {
-        f"{life.role} {pid}": round(life.growth, 4) for pid, life in soak.lives.items() if life.growth is not None
-    }
-    more_handles = {f"{life.role} {pid}": life.more_handles for pid, life in soak.lives.items()}
-    problems = row.problems
+        while (n_done := sum(row.events for row in rows)) < detector_visits:
+            trial = Trial(site)
+            for _ in range(VISITS_A_NIGHT):
+                visit = trial.send(lead_s=CADENCE_S / 2)[0]
+                bar.update(task, advance=len(visit.keys))
+                if soak.rng.random() < 1 / VISITS_A_FAULT:
+                    bar.console.print(f"{n_done + len(trial.expected):5d}  {soak.strike()}")
+                time.sleep(CADENCE_S / 2)
+                soak.sample()
+                site.wait_for(lambda trial=trial: _waiting(trial) < MAX_WAITING, TIMEOUT_S, "the backlog shrinks")  # type: ignore[misc]
+            rows.append(trial.settle("nothing lost, nothing twice", TIMEOUT_S, recovery_limit_s=60.0))
+            lasting = _lasting_keys(site)
+            forget(site)
+    return _figures(soak, rows, lasting) | {"wall_s": time.monotonic() - started}
+
+
+def forget(site: Site) -> None:
+    """The history of the night, once both sinks have all of it."""
+    with open_log(site.log_server.direct_url) as log:
+        readers = [log.reader(topics.RESULTS, name=name) for name in (HISTORY, APDB)]
+        site.wait_for(lambda: sum(map(lag, readers)) == 0, TIMEOUT_S, "both sinks have every result")
+        for reader in readers:
+            reader.close()
+        log.trim(topics.RESULTS, 0, (HISTORY, APDB))
+    with contextlib.closing(psycopg2.connect(site.postgres.plain_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'Dia%'")
+        names = ", ".join(f'"{name}"' for (name,) in cursor.fetchall())
+        cursor.execute(f"TRUNCATE {names}")
+        connection.commit()
+    redis.Redis.from_url(site.cache.url).flushall()
+
+
+def _figures(soak: Soak, rows: list[Row], lasting: int) -> dict[str, Any]:
+    """The account of all nights and what grew."""
+    lives = soak.lives.items()
+    growths = {f"{life.role} {pid}": round(life.growth, 4) for pid, life in lives if life.growth is not None}
+    more_handles = {f"{life.role} {pid}": life.more_handles for pid, life in lives}
+    problems = [problem for row in rows for problem in row.problems]
     problems += [f"memory of {name} grew by {100 * g:.1f} %" for name, g in growths.items() if g > MAX_GROWTH]
     problems += [f"{name} has {n} descriptors more" for name, n in more_handles.items() if n > MAX_MORE_HANDLES]
     if lasting > MAX_LASTING_KEYS:
         problems.append(f"{lasting} keys of the cache have no time to live")
-    figures = {
-        "detector_visits": len(trial.expected),
-        "wall_s": time.monotonic() - started,
+    recoveries = [row.recovery_s for row in rows if row.recovery_s is not None]
+    whole = Row(
+        promise=rows[0].promise,
+        events=sum(row.events for row in rows),
+        alerts=sum(row.alerts for row in rows),
+        lost=sum(row.lost for row in rows),
+        duplicates=sum(row.duplicates for row in rows),
+        recovery_s=max(recoveries, default=None),
+        problems=problems,
+    )
+    return asdict(whole) | {
+        "passed": whole.passed,
+        "detector_visits": whole.events,
         "faults": dict(soak.done),
         "growth_max": max(growths.values(), default=None),
         "growth": growths,
+        "rss_mb": {f"{life.role} {pid}": [round(v / 2**20) for v in life.rss[::VISITS_A_NIGHT]] for pid, life in lives},
         "handles_max": max(more_handles.values(), default=0),
         "lasting_keys": lasting,
     }
-    return asdict(row) | figures | {"passed": row.passed}
 
 
 def _waiting(trial: Trial) -> int:
@@ -214,7 +251,7 @@ Example:
 @click.option("--transport", type=click.Choice(["redis", "kafka"]), default="redis", show_default=True)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write JSON here.")
 def main(detector_visits: int, seed: int, transport: str, report: Path | None) -> None:
-    """Run a long night with random faults; exit 1 if anything was lost, sent twice, or grew."""
+    """Run nights with random faults; exit 1 if anything was lost, sent twice, or grew."""
     console = Console(stderr=True)
     jars = None
     if transport == "kafka":
