@@ -18,6 +18,8 @@ from tests.support.kafka.broker import fetch_jars
 from tests.support.service.datasets import make_testcam
 
 JARS = Path("var/kafka/jars")
+PATIENCE_SHORT = 2.0
+"""The short run is for machines shared with others: it proves what is kept, `all` also how fast."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,7 +59,8 @@ def in_turns(faults: Sequence[Fault]) -> list[Fault]:
 class Sites:
     """The sites that run."""
 
-    def __init__(self, folder: Path, dataset: Path) -> None:
+    def __init__(self, folder: Path, dataset: Path, patience: float) -> None:
+        self.patience = patience
         self._folder = folder
         self._dataset = dataset
         self._running: dict[str, Site] = {}
@@ -98,7 +101,8 @@ def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """All sites of the run."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     dataset = make_testcam(request.config.cache.mkdir("testcam") / "dataset")
-    running = Sites(tmp_path_factory.mktemp("faults"), dataset)
+    patience = PATIENCE_SHORT if request.config.getoption("--faults") == "short" else 1.0
+    running = Sites(tmp_path_factory.mktemp("faults"), dataset, patience)
     yield running
     running.close()
     if (path := request.config.getoption("--faults-report")) is not None:

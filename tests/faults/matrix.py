@@ -14,7 +14,7 @@ def test_fault(sites, transport: str, fault: Fault) -> None:  # type: ignore[no-
     """Its promise is kept: what went in came out, once, in time, and said what happened."""
     name = f"{fault.name} [{transport}]"
     try:
-        row = sites.rows[name] = fault.try_on(sites.get(transport))
+        row = sites.rows[name] = fault.try_on(sites.get(transport), sites.patience)
     except NoVolumeError as error:
         pytest.skip(str(error))
     except Exception as error:

@@ -211,11 +211,11 @@ class Fault:
     timeout_s: float = 60.0
     recovery_limit_s: float = 20.0
 
-    def try_on(self, site: Site) -> Row:
-        """Do it, and account for it."""
+    def try_on(self, site: Site, patience: float = 1.0) -> Row:
+        """Do it, and account for it; all that is waited for may take ``patience`` times as long."""
         trial = Trial(site)
         self.run(trial)
-        return trial.settle(self.promise, self.timeout_s, self.recovery_limit_s)
+        return trial.settle(self.promise, patience * self.timeout_s, patience * self.recovery_limit_s)
 
 
 FAULTS: Final[list[Fault]] = []
