@@ -1,7 +1,8 @@
-"""Steps of the service at which a test of faults can end a process as by ``kill -9``.
+"""Steps of the service at which a test of faults can end a process as by ``kill -9``, or let it stand.
 
 Off unless ``SUB60_FAILPOINTS`` names a folder. There, a file named like a step ends the first process that comes to
-it; the file is gone then, which says that the step was reached.
+it, or stops it (SIGSTOP) if ``stop`` is written in the file; the file is gone then, which says that the step was
+reached.
 """
 
 import os
@@ -55,6 +56,8 @@ class Failpoint(StrEnum):
 IN_TRANSACTION = frozenset({Failpoint.COMMIT_OPENED, Failpoint.COMMIT_APPENDED, Failpoint.COMMIT_OFFSET})
 """Steps that only Kafka has: a commit on Redis is one script."""
 
+STOP = "stop"
+
 _folder: list[Path] = []
 
 
@@ -67,8 +70,10 @@ def reach(step: Failpoint) -> None:
     """This process comes by a step."""
     if not _folder:
         return
+    file = _folder[0] / step
     try:
-        (_folder[0] / step).unlink()
+        order = file.read_text()
+        file.unlink()
     except FileNotFoundError:
         return
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGSTOP if order == STOP else signal.SIGKILL)

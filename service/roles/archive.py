@@ -50,6 +50,8 @@ class ResultSink:
         self._write = write
         self._metrics = metrics
         self._pending: deque[Message] = deque()
+        self._done: dict[int, int] = {}
+        """Partition → offset behind what is written and not yet stored so."""
 
     def turn(self) -> None:
         """Write what has come, then store how far."""
@@ -57,20 +59,20 @@ class ResultSink:
             self._pending.extend(self._reader.poll(POLL_S, BATCH))
         if self._pending:
             self._reach("polled")
-        done: dict[int, int] = {}
         try:
             while self._pending:
                 message = self._pending[0]
                 self._take(message)
                 self._reach("written")
-                done[message.partition] = message.offset + 1
+                self._done[message.partition] = message.offset + 1
                 self._pending.popleft()
         except TransientError:
             self._metrics.sink_errors.labels(self._name).inc()
             raise
         finally:
-            if done:
-                self._reader.commit(done)
+            if self._done:
+                self._reader.commit(self._done)
+                self._done = {}
                 self._reach("committed")
         self._metrics.sink_lag.labels(self._name).set(lag(self._reader))
 
@@ -81,6 +83,7 @@ class ResultSink:
     def rewind(self) -> None:
         """Start again with the oldest record held."""
         self._pending.clear()
+        self._done = {}
         self._reader.seek({partition: first for partition, (first, _) in self._reader.bounds().items()})
 
     def _reach(self, step: str) -> None:

@@ -4,7 +4,7 @@ from typing import Final
 
 from service import topics
 from service.failpoints import Failpoint, reach
-from service.log import Log
+from service.log import Log, Record
 from service.roles.fanout import FanOut
 from service.roles.runner import Process, make_process, open_topics, run_loops, start_http
 from service.settings import Settings, allowed_roots, switched_off
@@ -15,21 +15,29 @@ POLL_S: Final = 0.5
 
 
 class InputLoop:
-    """Reads one input topic, appends work, then stores how far it came."""
+    """Reads one input topic, appends work, then stores how far it came.
+
+    What was read is kept until the log has its work: a reader does not give the same messages twice.
+    """
 
     def __init__(self, log: Log, topic: str, fan_out: FanOut, poll_s: float = POLL_S) -> None:
         self._reader = log.reader(topic, name=NAME)
         self._producer = log.producer()
         self._fan_out = fan_out
         self._poll_s = poll_s
+        self._waiting: list[Record] | None = None
+        """Work of what was read last and may not be in the log yet."""
 
     def turn(self) -> None:
-        """One round; a crash between append and commit repeats records, which the worker recognizes."""
-        messages = self._reader.poll(self._poll_s)
-        if not messages:
-            return
-        reach(Failpoint.FANOUT_POLLED)
-        self._producer.append([record for message in messages for record in self._fan_out.records(message)])
+        """One round; a crash or a lost reply of append repeats records, which the worker recognizes."""
+        if self._waiting is None:
+            messages = self._reader.poll(self._poll_s)
+            if not messages:
+                return
+            reach(Failpoint.FANOUT_POLLED)
+            self._waiting = [record for message in messages for record in self._fan_out.records(message)]
+        self._producer.append(self._waiting)
+        self._waiting = None
         reach(Failpoint.FANOUT_APPENDED)
         self._reader.commit()
         reach(Failpoint.FANOUT_COMMITTED)

@@ -1,18 +1,23 @@
 """Servers that stop, crash, stall, fill up or forget."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
+from functools import partial
 
+import psutil
 import redis
 
 from core.errors import Outcome
+from service.failpoints import STOP, Failpoint
 from service.log import open_log
 from service.topics import ALERTS
-from tests.faults.crashes import MID_JOB_S, owner
+from tests.faults.crashes import HIT_S, MID_JOB_S, owner
 from tests.faults.servers import freeze, thaw
-from tests.faults.trial import Trial, fault, now_s
+from tests.faults.site import Site
+from tests.faults.trial import FAULTS, Fault, Trial, fault, now_s
 
 DOWN_RECOVERY_S = 15.0
 """From a broker that is back to the last alert."""
@@ -56,6 +61,53 @@ def log_killed(trial: Trial) -> None:
 def log_down_60(trial: Trial) -> None:
     """Beyond every session and lease."""
     log_down(trial, 60, is_killed=True)
+
+
+def log_killed_at(trial: Trial, step: Failpoint) -> None:
+    """A process stands at a step while the log dies, and finds nobody when it goes on."""
+    site = trial.site
+    armed = site.failpoints / step
+    armed.write_text(STOP)
+    trial.send()
+    site.wait_for(lambda: not armed.exists() and stopped(site) is not None, HIT_S, f"a process stands at {step}")
+    pid = stopped(site)
+    assert pid is not None
+    site.log_server.kill()
+    thaw(pid)
+    time.sleep(1.0)
+    site.log_server.start()
+    trial.cleared()
+    trial.send()
+
+
+def stopped(site: Site) -> int | None:
+    """The process of the site that stands."""
+    for pid in site.pids.values():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+                return pid
+    return None
+
+
+for _step, _is_short in (
+    (Failpoint.FANOUT_POLLED, True),
+    (Failpoint.FANOUT_APPENDED, False),
+    (Failpoint.COMMIT_STARTED, True),
+    (Failpoint.WORKER_COMMITTED, False),
+    (Failpoint.HISTORY_WRITTEN, False),
+    (Failpoint.APDB_WRITTEN, True),
+    (Failpoint.FILES_WRITTEN, False),
+):
+    FAULTS.append(
+        Fault(
+            name=f"log server killed while a process stands at {_step}",
+            promise="its work is kept, all out <= 15 s after it is back",
+            run=partial(log_killed_at, step=_step),
+            is_around_commit=_step is Failpoint.COMMIT_STARTED,
+            is_long=not _is_short,
+            recovery_limit_s=DOWN_RECOVERY_S,
+        )
+    )
 
 
 @fault("log slow (200 ms a chunk)", "late, whole")

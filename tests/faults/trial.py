@@ -206,7 +206,7 @@ class Fault:
     is_last: bool = False
     """Tried when all others have been."""
     is_long: bool = False
-    """A minute or more: not tried where time is short."""
+    """Not tried where time is short."""
     transports: tuple[str, ...] = ("redis", "kafka")
     timeout_s: float = 60.0
     recovery_limit_s: float = 20.0
