@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from alerts.codec import decode_alert
+from core.errors import RejectedInputError
 from service.api_state import ApiState
 from service.handlers.models import INVALID, LIMITED, NOT_FOUND, Answers
 from service.handlers.numbers import Number
@@ -38,7 +39,12 @@ def alert_routes(state: ApiState) -> APIRouter:
             raise NotFoundError("no such alert among the recent ones", dia_source_id=dia_source_id)
         if encoding == "avro":
             return Response(alert, media_type="application/avro")
-        return JSONResponse(jsonable(decode_alert(alert)))
+        try:
+            record = decode_alert(alert)
+        except RejectedInputError as error:  # one of an older service, or not ours at all
+            message = "this alert is of another schema: there is no JSON of it, format=avro gives its bytes"
+            raise NotFoundError(message, dia_source_id=dia_source_id) from error
+        return JSONResponse(jsonable(record))
 
     return router
 

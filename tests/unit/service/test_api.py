@@ -136,6 +136,8 @@ def test_alert_bytes_as_they_went_out(api: Api) -> None:
     assert api.get("/alerts").json() == ["12"]
     assert api.get("/alerts/12?format=avro").content == b"framed"
     assert api.get("/alerts/13").status_code == 404
+    of_another_schema = api.get("/alerts/12")
+    assert (of_another_schema.status_code, "format=avro" in of_another_schema.text) == (404, True)
 
 
 def test_registry_routes(api: Api) -> None:
