@@ -68,18 +68,22 @@ class Life:
     @property
     def growth(self) -> float | None:
         """Relative growth of its memory from its third night to its last; None for a life too short to say."""
-        if len(self.rss) < 4 * VISITS_A_NIGHT:
-            return None
-        first = statistics.median(self.rss[2 * VISITS_A_NIGHT : 3 * VISITS_A_NIGHT])
-        return (statistics.median(self.rss[-VISITS_A_NIGHT:]) - first) / first
+        medians = _third_and_last(self.rss)
+        return None if medians is None else (medians[1] - medians[0]) / medians[0]
 
     @property
     def more_handles(self) -> int:
         """Open descriptors gained since its third night."""
-        if len(self.handles) < 4 * VISITS_A_NIGHT:
-            return 0
-        first = statistics.median(self.handles[2 * VISITS_A_NIGHT : 3 * VISITS_A_NIGHT])
-        return round(statistics.median(self.handles[-VISITS_A_NIGHT:]) - first)
+        medians = _third_and_last(self.handles)
+        return 0 if medians is None else round(medians[1] - medians[0])
+
+
+def _third_and_last(samples: list[int]) -> tuple[float, float] | None:
+    """Medians of the third night and of the last one; None for less than four nights."""
+    if len(samples) < 4 * VISITS_A_NIGHT:
+        return None
+    third = samples[2 * VISITS_A_NIGHT : 3 * VISITS_A_NIGHT]
+    return statistics.median(third), statistics.median(samples[-VISITS_A_NIGHT:])
 
 
 class Soak:
