@@ -6,7 +6,8 @@ import pytest
 
 from core.contracts.bundle import History
 from core.contracts.catalogs import BANDS, DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, Catalog, empty_catalog
-from core.stages.features import band_index, update_objects
+from core.stages.features import update_objects
+from core.stages.light_curves import band_index
 from tests.support.sky_scene import VISIT
 
 N_OBJECTS = 25
