@@ -3,12 +3,13 @@
 import threading
 from collections import OrderedDict, deque
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from core.errors import Outcome, RejectedInputError
 from service.control import ControlState
 from service.log.contract import Message
-from service.records import Committed, Control, DeadLetter, Heartbeat, Manifest, unpack_any
+from service.records import Committed, Control, DeadLetter, Heartbeat, Manifest, unpack, unpack_any
 
 MAX_MANIFESTS: Final = 20_000
 MAX_ALERTS: Final = 2_000
@@ -23,7 +24,8 @@ Key = tuple[int, int]
 class ApiState:
     """Filled by the role's loops, read by HTTP handlers; every method takes the lock for a moment only."""
 
-    manifests: OrderedDict[Key, Manifest] = field(default_factory=OrderedDict)
+    manifests: OrderedDict[Key, bytes] = field(default_factory=OrderedDict)
+    """Packed as they came: unpacked they take five times the room."""
     committed: OrderedDict[Key, Committed] = field(default_factory=OrderedDict)
     dead_letters: deque[DeadLetter] = field(default_factory=lambda: deque(maxlen=MAX_DEAD_LETTERS))
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
@@ -45,7 +47,7 @@ class ApiState:
             return  # of a version that this process does not read
         with self._lock:
             if isinstance(record, Manifest):
-                self._take_manifest(record)
+                self._take_manifest(record, message.value)
             elif isinstance(record, Committed) and record.outcome is not Outcome.DUPLICATE:
                 self._take_committed(record)
             elif isinstance(record, DeadLetter):
@@ -77,17 +79,18 @@ class ApiState:
     def detector(self, visit: int, detector: int) -> dict[str, Any] | None:
         """Manifest of one detector-visit with its commit, if that is known."""
         with self._lock:
-            manifest = self.manifests.get((visit, detector))
+            packed = self.manifests.get((visit, detector))
             committed = self.committed.get((visit, detector))
-        if manifest is None:
+        if packed is None:
             return None
-        return as_json(manifest) | {"committed": as_json(committed) if committed else None}
+        return as_json(unpack(Manifest, packed)) | {"committed": as_json(committed) if committed else None}
 
     def recent(self, limit: int) -> list[dict[str, Any]]:
         """The last detector-visits, newest first, a line each."""
         with self._lock:
-            manifests = list(reversed(self.manifests.values()))[:limit]
-            commits = [self.committed.get((m.visit, m.detector)) for m in manifests]
+            newest = list(islice(reversed(self.manifests.items()), limit))
+            commits = [self.committed.get(key) for key, _ in newest]
+        manifests = [unpack(Manifest, packed) for _, packed in newest]
         return [
             {
                 "visit": m.visit,
@@ -138,7 +141,7 @@ class ApiState:
             while len(held) > LATENCIES_KEPT:
                 held.popitem(last=False)
 
-    def _take_manifest(self, manifest: Manifest) -> None:
+    def _take_manifest(self, manifest: Manifest, packed: bytes) -> None:
         self.outcomes[manifest.outcome.value] = self.outcomes.get(manifest.outcome.value, 0) + 1
         if manifest.outcome is Outcome.DUPLICATE:
             return  # the first one stays the manifest of its detector-visit
@@ -146,7 +149,7 @@ class ApiState:
         for kind, source, _, _ in manifest.bundle:
             sources = self.bundle.setdefault(kind, {})
             sources[source] = sources.get(source, 0) + 1
-        self.manifests[manifest.visit, manifest.detector] = manifest
+        self.manifests[manifest.visit, manifest.detector] = packed
         while len(self.manifests) > MAX_MANIFESTS:
             self.manifests.popitem(last=False)
 

@@ -22,7 +22,14 @@ Settings: TypeAlias = Mapping[str, Any]
 
 def common_settings(bootstrap: str, extra: Settings) -> dict[str, Any]:
     """What every client of ours has."""
-    return {"bootstrap.servers": bootstrap, "log_level": 2, "socket.keepalive.enable": True, **extra}
+    return {
+        "bootstrap.servers": bootstrap,
+        "log_level": 2,
+        "socket.keepalive.enable": True,
+        # The default of 10 s is a sixth of our clock, and is reached after a handful of broken connections.
+        "reconnect.backoff.max.ms": 1000,
+        **extra,
+    }
 
 
 def consumer_settings(bootstrap: str, extra: Settings, group_id: str) -> dict[str, Any]:

@@ -106,10 +106,17 @@ class ApdbStore:
             )
         except Exception as error:  # as above
             raise TransientError("the APDB does not take a visit", code="apdb_unavailable", visit=visit) from error
+        finally:
+            self._forget_statements()
         if self._newest_mjd is None or start >= self._newest_mjd:
             same = self._newest_ids if start == self._newest_mjd else set()
             self._newest_mjd, self._newest_ids = start, same | {int(i) for i in current["diaObjectId"]}
         return True
+
+    def _forget_statements(self) -> None:
+        """The package inserts through pandas, with new tables each time: SQLAlchemy would keep 200 MB of them."""
+        if isinstance(self._apdb, ApdbSql):
+            self._apdb._engine.clear_compiled_cache()
 
     def schema_version(self) -> str:
         """Version of the database's schema, as it was made; raises TransientError when it does not answer."""

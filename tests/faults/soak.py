@@ -34,7 +34,7 @@ from service.log import open_log
 from service.roles.archive import APDB, HISTORY, lag
 from tests.faults.crashes import owner
 from tests.faults.servers import freeze, thaw
-from tests.faults.site import Site
+from tests.faults.site import WORKERS, Site
 from tests.faults.trial import Row, Trial
 from tests.support.kafka.broker import fetch_jars
 from tests.support.service.datasets import make_testcam
@@ -53,6 +53,8 @@ TIMEOUT_S: Final = 180.0
 LOG_MEMORY_MB: Final = 2048
 ALERTS_KEEP_MB: Final = 256
 """Behind the file sink: a night is larger than any log of a test."""
+CACHE_MB: Final = 32
+"""Little, so that it is full in the second night: what it holds of each visit is no leak."""
 
 
 @dataclass(slots=True)
@@ -65,18 +67,18 @@ class Life:
 
     @property
     def growth(self) -> float | None:
-        """Relative growth of its memory from its second night to its last; None for a life too short to say."""
-        if len(self.rss) < 3 * VISITS_A_NIGHT:
+        """Relative growth of its memory from its third night to its last; None for a life too short to say."""
+        if len(self.rss) < 4 * VISITS_A_NIGHT:
             return None
-        first = statistics.median(self.rss[VISITS_A_NIGHT : 2 * VISITS_A_NIGHT])
+        first = statistics.median(self.rss[2 * VISITS_A_NIGHT : 3 * VISITS_A_NIGHT])
         return (statistics.median(self.rss[-VISITS_A_NIGHT:]) - first) / first
 
     @property
     def more_handles(self) -> int:
-        """Open descriptors gained since its second night."""
-        if len(self.handles) < 3 * VISITS_A_NIGHT:
+        """Open descriptors gained since its third night."""
+        if len(self.handles) < 4 * VISITS_A_NIGHT:
             return 0
-        first = statistics.median(self.handles[VISITS_A_NIGHT : 2 * VISITS_A_NIGHT])
+        first = statistics.median(self.handles[2 * VISITS_A_NIGHT : 3 * VISITS_A_NIGHT])
         return round(statistics.median(self.handles[-VISITS_A_NIGHT:]) - first)
 
 
@@ -268,6 +270,8 @@ def main(detector_visits: int, seed: int, transport: str, report: Path | None) -
                 log_memory_mb=LOG_MEMORY_MB,
                 has_small_disks=False,
                 alerts_keep_mb=ALERTS_KEEP_MB,
+                cache_mb=CACHE_MB,
+                partitions=WORKERS,
             )
         try:
             result = run(site, detector_visits, seed, console)

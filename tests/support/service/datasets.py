@@ -37,11 +37,12 @@ def make_testcam(folder: Path) -> Path:
 
 
 def borrow(dataset: Path, folder: Path) -> Path:
-    """A dataset like another whose raws and APDB may be written; the rest is shared."""
+    """A dataset like another whose raws, ephemerides and APDB may be written; the rest is shared."""
     folder.mkdir(parents=True)
-    shutil.copytree(dataset / "raw", folder / "raw")
+    for name in ("raw", "ephemerides"):
+        shutil.copytree(dataset / name, folder / name)
     copy_apdb(dataset / "apdb", folder / "apdb")
-    for name in ("calib", "template", "refcat", "ephemerides", "dataset.json", "events.jsonl"):
+    for name in ("calib", "template", "refcat", "dataset.json", "events.jsonl"):
         (folder / name).symlink_to((dataset / name).resolve())
     return folder
 

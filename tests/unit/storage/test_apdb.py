@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lsst.dax.apdb.sql import ApdbSql
 
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, NULL_LONG, Catalog
 from core.errors import ConfigurationError
@@ -118,3 +119,12 @@ def test_an_empty_visit_is_nothing_to_store(apdb: ApdbStore) -> None:
 def test_no_apdb_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         ApdbStore(str(tmp_path / "nowhere.yaml"))
+
+
+def test_statements_of_earlier_visits_are_not_kept(apdb: ApdbStore) -> None:
+    for visit in range(1, 6):
+        apdb.store(visit, 3, MJD + visit, *make_visit(visit, MJD + visit, 4 + visit))
+    assert isinstance(apdb._apdb, ApdbSql)
+    assert len(apdb._apdb._engine._compiled_cache) == 0
+    rows = apdb.read_region(10.0, 0.0, 0.2, MJD + 10)
+    assert rows.dia_sources.size == 35
