@@ -31,7 +31,7 @@ from core.stages.flag_cuts import flag_cuts
 from core.stages.forced import force_photometry, forced_targets
 from core.stages.isr import isr
 from core.stages.measure import Measurement, ProcessingStamp, measure
-from core.stages.merge_history import merge_history
+from core.stages.past import Past
 from core.stages.photometry import apply_zero_point, fit_zero_point
 from core.stages.pointing import predict_wcs
 from core.stages.psf import fit_psf
@@ -57,7 +57,7 @@ class Subtraction:
     sources: Catalog
     association: Association
     claims: Claims
-    history: History
+    past: Past
     ephemerides: Catalog
 
 
@@ -142,12 +142,12 @@ class Pipeline:
         with watch.stage("forced"):
             answered = done.claims.proposed_id if claimed_ids is None else claimed_ids
             sources = apply_claims(
-                done.sources, done.association, done.history, done.ephemerides, done.claims, answered
+                done.sources, done.association, done.past.dia_objects, done.ephemerides, done.claims, answered
             )
-            targets = forced_targets(sources, done.history, first.exposure, self.config.forced)
+            targets = forced_targets(sources, done.past.dia_objects, first.exposure, self.config.forced)
             forced = force_photometry(done.difference, first.exposure, targets, first.stamp)
         with watch.stage("features"):
-            objects, object_index = update_objects(sources, forced, done.history, visit_info)
+            objects, object_index = update_objects(sources, forced, done.past, visit_info)
             ss_sources = describe(sources, done.association, done.ephemerides, visit_info)
         with watch.stage("cutouts"):
             cutouts = cut_stamps(done.difference, first.exposure, done.template, sources)
@@ -263,8 +263,8 @@ class Pipeline:
             limit_claims(difference, config.subtract)
         with watch.stage("associate"):
             appended = tail()
-            history = merge_history(bundle.history, appended or _empty_history(), info)
-            association = associate(kept.sources, history, bundle.ephemerides, info, config.associate)
+            past = Past(bundle.history, bundle.history_index, appended or _empty_history(), info)
+            association = associate(kept.sources, past.dia_objects, bundle.ephemerides, info, config.associate)
             sources, association = drop_orphans(kept.sources, association)
             claims = new_object_claims(sources, association, config.associate)
         counts = {
@@ -284,7 +284,7 @@ class Pipeline:
                 sources=sources,
                 association=association,
                 claims=claims,
-                history=history,
+                past=past,
                 ephemerides=bundle.ephemerides,
             ),
             counts=counts,

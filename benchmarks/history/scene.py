@@ -1,6 +1,6 @@
 """A detector with as many sources, known objects and previous visits as a bench asks for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -106,9 +106,3 @@ def _curves(
         rows["raErr"] = rows["decErr"] = 3e-5
         rows["ra_dec_Cov"] = 0.0
     return rows
-
-
-def with_sources(first: FirstHalf, sources: Catalog, history: History) -> FirstHalf:
-    """The same visit as if these had been measured, not yet associated."""
-    assert first.subtraction is not None
-    return replace(first, subtraction=replace(first.subtraction, sources=sources, history=history))

@@ -5,11 +5,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contracts.bundle import History
 from core.contracts.catalogs import BANDS, DIA_OBJECT, NULL_LONG, Catalog, empty_catalog
 from core.contracts.exposure import VisitInfo
 from core.kernels import features as kernels
 from core.stages.light_curves import LightCurves, gather
+from core.stages.past import Past
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -25,12 +25,12 @@ _PSF_COLUMNS: Final = {
 }
 
 
-def update_objects(sources: Catalog, forced: Catalog, history: History, visit_info: VisitInfo) -> tuple[Catalog, Int64]:
+def update_objects(sources: Catalog, forced: Catalog, past: Past, visit_info: VisitInfo) -> tuple[Catalog, Int64]:
     """New versions of all objects that have a source in this visit, and each source's row among them (-1: none).
 
-    Features run over the history (365 days, withdrawn rows left out) and this visit's rows; ``forced`` are this visit's
-    forced sources. The mean position weighs each source by its inverse covariance. ``firstDiaSourceMjdTai`` of the
-    known version is kept where older. Rows are ordered by id.
+    Features run over the past and this visit's rows; ``forced`` are this visit's forced sources. The mean position
+    weighs each source by its inverse covariance. ``firstDiaSourceMjdTai`` of the known version is kept where older.
+    Rows are ordered by id.
     """
     mine = sources[sources["diaObjectId"] != NULL_LONG]
     ids = np.unique(mine["diaObjectId"])
@@ -39,18 +39,18 @@ def update_objects(sources: Catalog, forced: Catalog, history: History, visit_in
     object_index[has_object] = np.searchsorted(ids, sources["diaObjectId"][has_object])
 
     detected = gather(
-        ids, history.dia_sources, mine,
+        ids, past.dia_sources(ids), mine,
         ("band", "midpointMjdTai", "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr",
          "ra", "dec", "raErr", "decErr", "ra_dec_Cov"),
     )  # fmt: skip
-    measured = gather(ids, history.dia_forced_sources, forced, ("band", "midpointMjdTai", "psfFlux", "psfFluxErr"))
+    measured = gather(ids, past.dia_forced_sources(ids), forced, ("band", "midpointMjdTai", "psfFlux", "psfFluxErr"))
     objects = empty_catalog(DIA_OBJECT, ids.size)
     objects["diaObjectId"] = ids
     objects["validityStartMjdTai"] = visit_info.midpoint_mjd_tai
     if ids.size:
         _fill_position(objects, detected)
         _fill_bands(objects, detected, measured)
-        _fill_span(objects, detected, history.dia_objects)
+        _fill_span(objects, detected, past.dia_objects)
     return objects, object_index
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.contracts.catalogs import BANDS, Catalog
+from core.stages.past import PastRows
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -27,24 +28,16 @@ class LightCurves:
         return band_index(self.columns["band"])
 
 
-def gather(ids: Int64, past: Catalog, present: Catalog, names: tuple[str, ...]) -> LightCurves:
-    """The rows of ``ids`` (sorted) of a history table (sorted by object) and of this visit, by object and time.
-
-    Withdrawn rows of the history are left out.
-    """
-    past_ids = past["diaObjectId"]
-    begin, end = np.searchsorted(past_ids, ids, "left"), np.searchsorted(past_ids, ids, "right")
-    counts = end - begin
-    offsets = np.repeat(begin - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) if ids.size else begin
-    old = past[np.arange(counts.sum()) + offsets]
-    old = old[np.isnan(old["timeWithdrawnMjdTai"])]
+def gather(ids: Int64, past: PastRows, present: Catalog, names: tuple[str, ...]) -> LightCurves:
+    """The rows of ``ids`` (ascending), those of before and those of this visit behind them, object after object."""
     new = present[np.isin(present["diaObjectId"], ids)]
-    owner = np.concatenate([old["diaObjectId"], new["diaObjectId"]])
-    order = np.lexsort((np.concatenate([old["midpointMjdTai"], new["midpointMjdTai"]]), owner))
-    start = np.searchsorted(owner[order], np.append(ids, ids[-1] + 1) if ids.size else np.zeros(1, np.int64))
-    return LightCurves(
-        start=start.astype(np.int64), columns={n: np.concatenate([old[n], new[n]])[order] for n in names}
+    owner = np.concatenate(
+        [np.repeat(np.arange(ids.size), np.diff(past.start)), np.searchsorted(ids, new["diaObjectId"])]
     )
+    order = np.argsort(owner, kind="stable")
+    start = np.searchsorted(owner[order], np.arange(ids.size + 1))
+    columns = {name: np.concatenate([past.column(name), new[name]])[order] for name in names}
+    return LightCurves(start=start.astype(np.int64), columns=columns)
 
 
 def band_index(band: NDArray[np.generic]) -> NDArray[np.int8]:

@@ -11,16 +11,22 @@ import light_curve
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contracts.bundle import History
 from core.contracts.catalogs import BANDS, LIGHT_CURVE_FEATURES, Catalog, empty_catalog
 from core.contracts.exposure import VisitInfo
 from core.kernels.light_curves import ALL_BANDS, percentiles, stetson_j
 from core.stages.light_curves import LightCurves, gather
+from core.stages.past import Past
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_FRACTIONS: Final = {"percentile05": 0.05, "percentile25": 0.25, "median": 0.5, "percentile75": 0.75, "percentile95": 0.95}
+_FRACTIONS: Final = {
+    "percentile05": 0.05,
+    "percentile25": 0.25,
+    "median": 0.5,
+    "percentile75": 0.75,
+    "percentile95": 0.95,
+}
 _N_PERIODS: Final = 3
 
 
@@ -71,15 +77,13 @@ class WideFeatures:
         self._config = config
         self._library = _Library(config)
 
-    def of(
-        self, objects: Catalog, sources: Catalog, forced: Catalog, history: History, visit_info: VisitInfo
-    ) -> Catalog:
+    def of(self, objects: Catalog, sources: Catalog, forced: Catalog, past: Past, visit_info: VisitInfo) -> Catalog:
         """LIGHT_CURVE_FEATURES rows of the objects of this visit, in their order (by id).
 
         Parameters
         ----------
         objects : DIA_OBJECT rows of this visit.    sources : its DIA_SOURCE rows.
-        forced : its DIA_FORCED_SOURCE rows.    history : what came before.
+        forced : its DIA_FORCED_SOURCE rows.    past : what came before.
         """
         rows = empty_catalog(LIGHT_CURVE_FEATURES, objects.size)
         rows["diaObjectId"], rows["ra"], rows["dec"] = objects["diaObjectId"], objects["ra"], objects["dec"]
@@ -90,7 +94,8 @@ class WideFeatures:
         owners, first = np.unique(sources["diaObjectId"], return_index=True)
         rows["diaSourceId"] = sources["diaSourceId"][first[np.searchsorted(owners, rows["diaObjectId"])]]
         names = ("band", "midpointMjdTai", "psfFlux", "psfFluxErr")
-        curves = _usable(gather(rows["diaObjectId"], history.dia_forced_sources, forced, names))
+        ids = np.ascontiguousarray(rows["diaObjectId"])
+        curves = _usable(gather(ids, past.dia_forced_sources(ids), forced, names))
         self._fill_kernels(rows, curves)
         self._fill_curves(rows, curves)
         self._fill_periods(rows, curves)
