@@ -5,7 +5,7 @@ images, which say what an object did when it was not detected, too. Optional wor
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import light_curve
 import numpy as np
@@ -16,6 +16,7 @@ from core.contracts.exposure import VisitInfo
 from core.kernels.light_curves import ALL_BANDS, percentiles, stetson_j
 from core.stages.light_curves import LightCurves, gather
 from core.stages.past import Past
+from core.stages.periodogram import FrequencyGrid, Transform, highest_peaks, power
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -40,22 +41,18 @@ class WideFeaturesConfig:
     min_points_period: int = 12
     """Fewer points have no period worth a name."""
     shortest_period_days: float = 0.2
-    log2_frequencies: int = 12
-    """The grid has so many steps from zero to the shortest period, whatever the light curve: its cost is known."""
+    n_frequencies: int = 8192
+    """Steps of the grid up to the shortest period's: a fifth of a year's resolution."""
 
 
-class _Library:
-    """The library's extractors: made once."""
-
-    def __init__(self, config: WideFeaturesConfig) -> None:
-        lc = light_curve
-        self.curve = lc.Extractor(
-            lc.Mean(), lc.WeightedMean(), lc.StandardDeviation(), lc.Skew(), lc.Kurtosis(), lc.Amplitude(),
-            lc.MedianAbsoluteDeviation(), lc.BeyondNStd(1.0), lc.ReducedChi2(), lc.ExcessVariance(), lc.StetsonK(),
-            lc.Eta(), lc.Cusum(), lc.MaximumSlope(), lc.LinearFit(),
-        )  # fmt: skip
-        frequencies = np.linspace(0.0, 2 * np.pi / config.shortest_period_days, 2**config.log2_frequencies + 1)
-        self.period = lc.Periodogram(peaks=_N_PERIODS, freqs=frequencies, fast=True, bands=list(BANDS))
+def _extractor() -> Any:
+    """The library's features, in the order of the columns below."""
+    lc = light_curve
+    return lc.Extractor(
+        lc.Mean(), lc.WeightedMean(), lc.StandardDeviation(), lc.Skew(), lc.Kurtosis(), lc.Amplitude(),
+        lc.MedianAbsoluteDeviation(), lc.BeyondNStd(1.0), lc.ReducedChi2(), lc.ExcessVariance(), lc.StetsonK(),
+        lc.Eta(), lc.Cusum(), lc.MaximumSlope(), lc.LinearFit(),
+    )  # fmt: skip
 
 
 _CURVE_COLUMNS: Final = (
@@ -75,7 +72,9 @@ class WideFeatures:
 
     def __init__(self, config: WideFeaturesConfig) -> None:
         self._config = config
-        self._library = _Library(config)
+        self._extractor = _extractor()
+        step = 1 / config.shortest_period_days / config.n_frequencies
+        self._transform = Transform(FrequencyGrid(step_per_day=step, n=config.n_frequencies))
 
     def of(self, objects: Catalog, sources: Catalog, forced: Catalog, past: Past, visit_info: VisitInfo) -> Catalog:
         """LIGHT_CURVE_FEATURES rows of the objects of this visit, in their order (by id).
@@ -132,7 +131,7 @@ class WideFeatures:
         found = np.full((counts.size, len(_CURVE_COLUMNS)), np.nan)
         if several.size:
             curves_of = [tuple(column[start[i] : start[i + 1]] for column in columns) for i in several]
-            found[several] = self._library.curve.many(curves_of, sorted=True, check=False, fill_value=np.nan, n_jobs=1)
+            found[several] = self._extractor.many(curves_of, sorted=True, check=False, fill_value=np.nan, n_jobs=1)
         mean_error = np.full(counts.size, np.nan)
         mean_error[counts > 0] = 1 / np.sqrt(weights)
         for b, band in enumerate(BANDS):
@@ -143,17 +142,13 @@ class WideFeatures:
 
     def _fill_periods(self, rows: Catalog, curves: LightCurves) -> None:
         """The highest peaks of the periodogram over all bands."""
-        wanted = np.flatnonzero(rows["nData"] >= self._config.min_points_period)
-        if not wanted.size:
-            return
         mjd, flux, error = (curves.float64(name) for name in ("midpointMjdTai", "psfFlux", "psfFluxErr"))
-        letters = np.array(BANDS)[curves.band()]
-        spans = [slice(curves.start[i], curves.start[i + 1]) for i in wanted]
-        light = [(mjd[span], flux[span], error[span], letters[span]) for span in spans]
-        found = self._library.period.many(light, sorted=True, check=False, fill_value=np.nan, n_jobs=1)
-        for k in range(_N_PERIODS):
-            rows[f"period{k + 1}"][wanted] = found[:, 2 * k]
-            rows[f"periodSnr{k + 1}"][wanted] = found[:, 2 * k + 1]
+        band, periods = curves.band(), 1 / self._transform.grid.per_day
+        for i in np.flatnonzero(rows["nData"] >= self._config.min_points_period):
+            span = slice(curves.start[i], curves.start[i + 1])
+            spectrum = power(self._transform, mjd[span], flux[span], error[span], band[span])
+            for k, (place, excess) in enumerate(zip(*highest_peaks(spectrum, _N_PERIODS), strict=True), start=1):
+                rows[f"period{k}"][i], rows[f"periodSnr{k}"][i] = periods[place], excess
 
 
 def _usable(curves: LightCurves) -> LightCurves:
