@@ -7,6 +7,7 @@ answered ids to :meth:`Pipeline.finish`, which does forced photometry, objects a
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,15 @@ from numpy.typing import NDArray
 from core.camera import Camera
 from core.config import PipelineConfig
 from core.contracts.bundle import Bundle, History
-from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, SS_SOURCE, Catalog, empty_catalog
+from core.contracts.catalogs import (
+    DIA_FORCED_SOURCE,
+    DIA_OBJECT,
+    DIA_SOURCE,
+    LIGHT_CURVE_FEATURES,
+    SS_SOURCE,
+    Catalog,
+    empty_catalog,
+)
 from core.contracts.exposure import DifferenceImage, Exposure, Frame, RawExposure, Template, VisitInfo, WarpedTemplate
 from core.contracts.results import Association, Astrometry, DetectorResult, PsfFit, SkyCheck
 from core.errors import Outcome, RejectedInputError, UnusableDataError
@@ -44,6 +53,7 @@ from core.stages.sources import detect_sources, measure_seeing
 from core.stages.streaks import mask_streaks
 from core.stages.subtract import limit_claims, subtract
 from core.stages.template import warp_template
+from core.stages.wide_features import WideFeatures
 from core.stopwatch import Clock, Stopwatch
 from core.workspace import Workspace
 
@@ -91,6 +101,7 @@ class Pipeline:
         self.workspace = Workspace(config.n_threads)
         self.clock = Clock(wall=clock.wall, cpu=lambda: clock.cpu() + self.workspace.helper_cpu_s)
         """For stopwatches of visits: ``clock``'s CPU is this thread's, this one's that of all threads."""
+        self._wide_features = WideFeatures(config.wide_features)
         self.score: Callable[[Measurement, Surroundings], Reliability] = score_sources
         """What fills ``reliability``; whoever trains a model listens here."""
 
@@ -133,8 +144,16 @@ class Pipeline:
             return first
         return self._subtracted(first, warped, bundle, tail, remaining_s)
 
-    def finish(self, first: FirstHalf, claimed_ids: NDArray[np.int64] | None = None) -> DetectorResult:
-        """Forced photometry, objects, solar-system rows and cutouts; ``claimed_ids`` answer ``first.claims``."""
+    def finish(
+        self,
+        first: FirstHalf,
+        claimed_ids: NDArray[np.int64] | None = None,
+        remaining_s: Callable[[], float] = lambda: inf,
+    ) -> DetectorResult:
+        """Forced photometry, objects, solar-system rows, cutouts, wide features.
+
+        ``claimed_ids`` answer ``first.claims``; wide features are dropped when too little of the clock is left.
+        """
         watch, visit_info = first.stopwatch, first.exposure.visit_info
         done = first.subtraction
         if done is None:
@@ -151,15 +170,21 @@ class Pipeline:
             ss_sources = describe(sources, done.association, done.ephemerides, visit_info)
         with watch.stage("cutouts"):
             cutouts = cut_stamps(done.difference, first.exposure, done.template, sources)
+        with watch.stage("wide_features"):
+            is_wanted = self.config.wide_features.is_computed
+            is_in_time = remaining_s() > self.config.optional_work_s
+            chosen = objects if is_wanted and is_in_time else objects[:0]
+            wide = self._wide_features.of(chosen, sources, forced, done.past, visit_info)
         return DetectorResult(
             outcome=Outcome.ALERTS,
             dia_sources=sources,
             dia_objects=objects,
             dia_forced_sources=forced,
             ss_sources=ss_sources,
+            light_curve_features=wide,
             object_index=object_index,
             cutouts=cutouts,
-            counts=first.counts,
+            counts=first.counts | {"features_dropped": int(is_wanted and not is_in_time)},
             summary=first.summary,
             timings=watch.timings,
         )
@@ -342,6 +367,7 @@ def _without_alerts(first: FirstHalf) -> DetectorResult:
         dia_objects=empty_catalog(DIA_OBJECT, 0),
         dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
         ss_sources=empty_catalog(SS_SOURCE, 0),
+        light_curve_features=empty_catalog(LIGHT_CURVE_FEATURES, 0),
         object_index=np.zeros(0, np.int64),
         cutouts=None,
         counts=first.counts,

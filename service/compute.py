@@ -12,6 +12,7 @@ import sep
 import structlog
 from numpy.typing import NDArray
 
+from alerts.features import encode_features
 from alerts.packet import AlertContext, AlertFailure, build_alerts
 from core.contracts.exposure import RawExposure
 from core.contracts.results import DetectorResult
@@ -117,7 +118,7 @@ class DetectorCompute:
         with watch.stage("claim"):
             claimed = self._claim(readout, first, skipped)
         reach(Failpoint.CHILD_CLAIMED)
-        result = self.pipeline.finish(first, claimed)
+        result = self.pipeline.finish(first, claimed, remaining_s=lambda: job.deadline_monotonic_s - time.monotonic())
         reach(Failpoint.CHILD_FINISHED)
         answer = self._answer(job, first, result, ready, watch, skipped)
         if missed is not None:
@@ -180,6 +181,7 @@ class DetectorCompute:
         failures: list[AlertFailure] = []
         outcome = result.outcome
         packets: list[tuple[int, bytes]] = []
+        features: list[tuple[int, bytes]] = []
         is_storm = result.dia_sources.size > settings.max_dia_sources and not readout.redrive
         if outcome is Outcome.ALERTS and is_storm:
             outcome = Outcome.HELD
@@ -188,6 +190,7 @@ class DetectorCompute:
                 context = AlertContext(wcs=first.exposure.wcs, min_reliability=settings.min_reliability)
                 assert first.subtraction is not None
                 packets = build_alerts(result, first.subtraction.past, context, failures, ready.encoded)
+                features = encode_features(result.light_curve_features)
         n_kept = int(result.dia_sources.size)
         n_dropped = len({f.dia_source_id for f in failures} - {dia_source_id for dia_source_id, _ in packets})
         counts = result.counts | {
@@ -208,6 +211,7 @@ class DetectorCompute:
             redis_skipped=tuple(skipped),
             alert_ids=np.array([dia_source_id for dia_source_id, _ in packets], np.int64),
             alerts=tuple(packet for _, packet in packets),
+            features=tuple(features),
             result=make_result(readout, result, outcome, first, job.processed_mjd_tai) if n_kept else None,
             n_dropped=n_dropped,
         )

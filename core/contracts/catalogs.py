@@ -74,6 +74,8 @@ OWN_TABLES: Final[dict[str, tuple[Column, ...]]] = {
 }
 """The same of records with a schema of our own."""
 
+RECORDS: Final = TABLES | OWN_TABLES
+
 DIA_SOURCE: Final = _dtype(TABLES["diaSource"])
 DIA_FORCED_SOURCE: Final = _dtype(TABLES["diaForcedSource"])
 DIA_OBJECT: Final = _dtype(TABLES["diaObject"])

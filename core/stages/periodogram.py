@@ -26,7 +26,7 @@ class FrequencyGrid:
     @property
     def per_day(self) -> Float64:
         """The frequencies [1/d]."""
-        return self.step_per_day * np.arange(1, self.n + 1)
+        return self.step_per_day * np.arange(1, self.n + 1, dtype=np.float64)
 
 
 class Transform:

@@ -156,7 +156,9 @@ def test_the_period_search_is_a_least_squares_fit_at_every_frequency(scene: tupl
     centered = flux.copy()
     for b in set(band):
         centered[band == b] -= np.average(flux[band == b], weights=error[band == b] ** -2)
-    wanted = LombScargle(t, centered, error, center_data=False).power(grid.per_day, method="slow", assume_regular_frequency=True)
+    wanted = LombScargle(t, centered, error, center_data=False).power(
+        grid.per_day, method="slow", assume_regular_frequency=True
+    )
     spectrum = power(Transform(grid), t, flux, error, band)
     np.testing.assert_allclose(spectrum, wanted, rtol=1e-5, atol=1e-7)
     places, excess = highest_peaks(wanted, 3)
