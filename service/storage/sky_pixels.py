@@ -47,6 +47,13 @@ def cell_circle(cells: list[int], order: int) -> tuple[float, float, float]:
     return float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arcsin(z))), float(radius)
 
 
+def cone_cells(ra_deg: float, dec_deg: float, radius_deg: float) -> list[int]:
+    """History cells that a circle touches."""
+    lon, lat, radius = Longitude(ra_deg, units.deg), Latitude(dec_deg, units.deg), units.Quantity(radius_deg, units.deg)
+    cells, _, _ = cdshealpix.nested.cone_search(lon, lat, radius, HISTORY_ORDER, flat=True)
+    return sorted(int(cell) for cell in cells)
+
+
 def detector_cells(camera: Camera, detector: int, ra_deg: float, dec_deg: float, rot_sky_deg: float) -> list[int]:
     """History cells that a detector's predicted footprint and a margin around it touch."""
     corners = detector_corners(camera, detector, ra_deg, dec_deg, rot_sky_deg)
