@@ -297,6 +297,8 @@ class Pipeline:
             "n_flagged": int(detections.y.size - sources.size),
             **{f"cut_{name}": number for name, number in cuts.counts.items()},
             "n_near_bright_star": n_near_bright,
+            "n_new_objects": int(claims.row.size),
+            "n_solar_system": int((association.ephemeris_index >= 0).sum()),
             "cut_no_object": int(kept.sources.size - sources.size),
             "optional_dropped": int(not is_optional_done),
         }

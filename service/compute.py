@@ -36,6 +36,8 @@ from service.storage.recipe import BundleKey
 
 STORM: Final = "storm"
 """Code of a detector-visit with more sources than ``max_dia_sources``."""
+TOO_MANY_NEW: Final = "too_many_new_objects"
+"""Code of one in which more sources than ``max_new_objects`` match nothing: a wrong WCS or template, most likely."""
 RAW_RETRY_S: Final = 0.05
 PREPARE_POLL_S: Final = 0.2
 
@@ -182,8 +184,8 @@ class DetectorCompute:
         outcome = result.outcome
         packets: list[tuple[int, bytes]] = []
         features: list[tuple[int, bytes]] = []
-        is_storm = result.dia_sources.size > settings.max_dia_sources and not readout.redrive
-        if outcome is Outcome.ALERTS and is_storm:
+        breaker = "" if readout.redrive else self._breaker(result)
+        if outcome is Outcome.ALERTS and breaker:
             outcome = Outcome.HELD
         elif outcome is Outcome.ALERTS:
             with watch.stage("package"):
@@ -203,7 +205,7 @@ class DetectorCompute:
             log.warning("alert_dropped", dia_source_id=failure.dia_source_id, column=failure.column)
         return Answer(
             outcome=outcome,
-            code=STORM if outcome is Outcome.HELD else "",
+            code=breaker if outcome is Outcome.HELD else "",
             counts=counts,
             summary=result.summary,
             timings=tuple((t.name, t.wall_s, t.cpu_s) for t in watch.timings),
@@ -215,6 +217,12 @@ class DetectorCompute:
             result=make_result(readout, result, outcome, first, job.processed_mjd_tai) if n_kept else None,
             n_dropped=n_dropped,
         )
+
+    def _breaker(self, result: DetectorResult) -> str:
+        """Why the alerts of a visit-detector are held until somebody has looked; empty: they are not."""
+        if result.dia_sources.size > self._settings.max_dia_sources:
+            return STORM
+        return TOO_MANY_NEW if result.counts.get("n_new_objects", 0) > self._settings.max_new_objects else ""
 
     def _wait_for_prefetch(self, key: BundleKey, is_wanted: threading.Event) -> None:
         """Until prefetch has published the bundle, its readout has come, or its time is over."""
