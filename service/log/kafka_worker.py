@@ -37,6 +37,8 @@ MAX_POLL_S: Final = 30.0
 TRANSACTION_TIMEOUT_S: Final = 10.0
 CALL_S: Final = 5.0
 """One step of a transaction takes a tenth of a second; later its producer is given up, and the outcome looked up."""
+OFFSETS_S: Final = 2.0
+"""Storing the checkpoint is the smallest step, and the one that hangs where the broker was away just before."""
 GRACE_S: Final = 1.0
 """A call of librdkafka that is so much beyond its time-out is left alone."""
 RENEW_PRODUCER_S: Final = 4.0
@@ -151,7 +153,7 @@ class KafkaWorkerLog:
             produce(self._producer, self._topics, records)
             reach(Failpoint.COMMIT_APPENDED)
             membership = self._consumer.consumer_group_metadata()
-            self._bounded(self._producer.send_offsets_to_transaction, [offset], membership)
+            self._bounded(self._producer.send_offsets_to_transaction, [offset], membership, timeout_s=OFFSETS_S)
             reach(Failpoint.COMMIT_OFFSET)
         except KafkaException as error:
             self._abort(partition, error)

@@ -9,6 +9,8 @@ from service.clock import Clock
 from service.metrics import Metrics
 
 REPEAT_S: Final = 10.0
+QUIET_S: Final = 3.0
+"""So long after the last failure it is over: a call that merely found nothing to read proves no server."""
 MAX_CAUSE: Final = 300
 """Characters of a cause that are logged."""
 
@@ -29,7 +31,7 @@ class Outage:
         self._where = where
         self._code = ""
         self._n_failed = 0
-        self._since_s = 0.0
+        self._since_s = self._last_s = 0.0
         self._said_at_s = 0.0
 
     def failed(self, error: TransientError) -> None:
@@ -39,6 +41,7 @@ class Outage:
         if not self._n_failed:
             self._since_s = now
         self._n_failed += 1
+        self._last_s = now
         if error.code == self._code and now < self._said_at_s + REPEAT_S:
             return
         self._code, self._said_at_s = error.code, now
@@ -52,10 +55,11 @@ class Outage:
         )
 
     def worked(self) -> None:
-        """A call came through."""
-        if self._n_failed:
-            away_s = round(self._clock.monotonic_s() - self._since_s, 1)
-            log.info("recovered", code=self._code, n_failed=self._n_failed, away_s=away_s, **self._where)
+        """A call came through; after a while without a failure the outage is over."""
+        if not self._n_failed or self._clock.monotonic_s() < self._last_s + QUIET_S:
+            return
+        away_s = round(self._last_s - self._since_s, 1)
+        log.info("recovered", code=self._code, n_failed=self._n_failed, away_s=away_s, **self._where)
         self._code, self._n_failed = "", 0
 
 

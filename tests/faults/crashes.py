@@ -123,7 +123,7 @@ def freeze_child(trial: Trial) -> None:
     trial.cleared()
 
 
-@fault("worker drained (SIGTERM)", "finishes what is computed, commits, leaves", victim="worker", is_around_commit=True)
+@fault("worker drained (SIGTERM)", "finishes what is computed, commits, leaves", victim="worker")
 def drain_worker(trial: Trial) -> None:
     """As a rolling restart does."""
     trial.expect_logged("worker_stopped")
@@ -134,11 +134,11 @@ def drain_worker(trial: Trial) -> None:
     trial.send()
 
 
-@fault("rebalance in mid-visit", "partitions move, no visit is lost or done twice", is_around_commit=True)
+@fault("rebalance in mid-visit", "partitions move, no visit is lost or done twice")
 def rebalance(trial: Trial) -> None:
     """Two more workers come while a visit is computed, and go while the next one is."""
     with extra_worker(trial.site, 2), extra_worker(trial.site, 3):
-        until = time.monotonic() + 12
+        until = time.monotonic() + 8
         while time.monotonic() < until:
             trial.send()
             time.sleep(1.5)
@@ -147,7 +147,7 @@ def rebalance(trial: Trial) -> None:
     trial.cleared()
 
 
-@fault("two workers with one slot", "the older one ends, nothing is sent twice", is_around_commit=True)
+@fault("two workers with one slot", "the older one ends, nothing is sent twice")
 def same_slot(trial: Trial) -> None:
     """The supervised one comes back and wins in the end."""
     trial.expect_logged("identity_taken")

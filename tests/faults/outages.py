@@ -38,7 +38,6 @@ def log_down(trial: Trial, seconds: float, *, is_killed: bool) -> None:
 @fault(
     "log server stopped 5 s",
     "all out <= 15 s after it is back",
-    is_around_commit=True,
     recovery_limit_s=DOWN_RECOVERY_S,
 )
 def log_down_5(trial: Trial) -> None:

@@ -45,7 +45,7 @@ class Site:
         dataset: Path,
         jars: Path | None = None,
         *,
-        log_memory_mb: int = 512,
+        log_memory_mb: int = 1024,
         has_small_disks: bool = True,
         **settings: Any,
     ) -> None:

@@ -30,6 +30,8 @@ class Row:
     duplicates: int
     recovery_s: float | None
     problems: list[str]
+    wall_s: float = 0.0
+    """Of the whole trial."""
 
     @property
     def passed(self) -> bool:
@@ -213,9 +215,11 @@ class Fault:
 
     def try_on(self, site: Site, patience: float = 1.0) -> Row:
         """Do it, and account for it; all that is waited for may take ``patience`` times as long."""
-        trial = Trial(site)
+        trial, started = Trial(site), time.monotonic()
         self.run(trial)
-        return trial.settle(self.promise, patience * self.timeout_s, patience * self.recovery_limit_s)
+        row = trial.settle(self.promise, patience * self.timeout_s, patience * self.recovery_limit_s)
+        row.wall_s = time.monotonic() - started
+        return row
 
 
 FAULTS: Final[list[Fault]] = []

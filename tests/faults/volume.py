@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-SIZE_MB: Final = 512
+SIZE_MB: Final = 1536
 
 
 class NoVolumeError(RuntimeError):

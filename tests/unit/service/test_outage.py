@@ -24,6 +24,8 @@ def test_named_once_and_every_ten_seconds_and_when_it_is_back() -> None:
             watched.failed(LogUnavailable("cannot read"))
             clock.now += 0.125
         watched.failed(TransientError("another thing", code="disk_full"))
+        watched.worked()  # so soon it may have found nothing only
+        clock.now += 3.0
         watched.worked()
         watched.worked()
     assert registry.get_sample_value("sub60_log_errors_total") == 161
