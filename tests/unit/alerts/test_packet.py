@@ -7,13 +7,15 @@ from typing import Any
 import fastavro
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alerts.check import check_alert
 from alerts.codec import FRAME_BYTES, decode_alert, encode_alert
 from alerts.files import read_alerts, write_alerts
 from alerts.packet import AlertContext, AlertFailure, build_alerts
 from alerts.schema import SCHEMA_ID, alert_schema, schema_json
-from core.contracts.bundle import History
+from core.contracts.bundle import History, HistoryIndex
 from core.contracts.catalogs import (
     DIA_FORCED_SOURCE,
     DIA_OBJECT,
@@ -64,6 +66,26 @@ VISIT = VisitInfo(
 def past_of(history: History) -> Past:
     """The history as a visit at the midpoint sees it."""
     return Past.of(history, VISIT)
+
+
+@given(seed=st.integers(0, 2**32 - 1), fraction=st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_packets_do_not_depend_on_what_is_base_and_what_was_appended(seed: int, fraction: float) -> None:
+    """Byte for byte; the appended rows in any order, some of them in the base as well."""
+    result, whole = make_result([77, 5, 0, 99, 5], cutouts=False), make_history([5, 77, 99], per_object=6)
+    rng = np.random.default_rng(seed)
+    base, tail = {}, {}
+    for name in ("dia_sources", "dia_forced_sources"):
+        rows: Catalog = getattr(whole, name)
+        rows[rows.dtype.names[0]] = 1 + np.arange(rows.size)  # type: ignore[index]
+        is_appended = rng.random(rows.size) < fraction
+        base[name] = rows[~is_appended]
+        tail[name] = rng.permutation(rows[is_appended | (rng.random(rows.size) < 0.2)])
+    none = whole.dia_objects
+    prefetched, appended = History(dia_objects=none, **base), History(dia_objects=none, **tail)
+    past = Past(prefetched, HistoryIndex.of(prefetched), appended, VISIT)
+    context = AlertContext(wcs=WCS)
+    assert build_alerts(result, past, context) == build_alerts(result, past_of(whole), context)
 
 
 def make_cutouts(n: int, rng: np.random.Generator) -> Cutouts:
