@@ -69,6 +69,9 @@ bench-quality: kernels  ## every figure of quality beside its bar, seeds from th
 .PHONY: bench
 bench: kernels  ## every stage at full size against its budget and beside its reference (REPORT=FILE WRITE_BUDGETS=1)
 	@$(BIN)/sub60 bench --folder $(VAR)/stages $(if $(REPORT),--report $(REPORT)) $(if $(WRITE_BUDGETS),--write-budgets)
+.PHONY: bench-history
+bench-history: kernels  ## what follows the pixels, and loading, against the depth of the history (REPORT=FILE)
+	@$(BIN)/sub60 bench-history $(if $(REPORT),--report $(REPORT))
 .PHONY: bench-hard
 bench-hard: kernels  ## the pipeline on hard skies: crowded, shallow, sharp, bright star, partial, … (REPORT=FILE SKIES=a,b)
 	@$(BIN)/sub60 bench-hard --folder $(VAR)/hard $(if $(SKIES),--skies $(SKIES)) $(if $(REPORT),--report $(REPORT))

@@ -5,7 +5,9 @@ items and a zero. The slow equivalent is ``encode_alert(record)`` of :mod:`alert
 previous and 100 forced sources; this way it is about 0.2 ms.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -18,10 +20,9 @@ from core.contracts.bundle import History
 from core.contracts.catalogs import MPC_ORBITS, NULL_LONG, Catalog, empty_catalog
 from core.contracts.results import Cutouts, DetectorResult
 from core.contracts.wcs import Wcs
+from core.stages.past import IN_TAIL, Past, PastRows
 
 Int64 = NDArray[np.int64]
-
-HISTORY_DAYS: Final = 365.0
 
 _NULL: Final = b"\x00"
 _SOME: Final = b"\x02"
@@ -51,17 +52,39 @@ class AlertContext:
     """Sources below are kept but not sent; an unknown reliability passes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedPast:
+    """Rows of a history's base as Avro, made before the pixels come: no packet waits for its history."""
+
+    dia_sources: EncodedRows
+    dia_forced_sources: EncodedRows
+
+    @classmethod
+    def of(cls, base: History) -> "EncodedPast":
+        """Encode both tables; about 1 µs a DIASource, 0.2 µs a forced source."""
+        return cls(
+            dia_sources=encode_catalog("diaSource", base.dia_sources),
+            dia_forced_sources=encode_catalog("diaForcedSource", base.dia_forced_sources),
+        )
+
+
 def build_alerts(
-    result: DetectorResult, history: History, context: AlertContext, failures: list[AlertFailure] | None = None
+    result: DetectorResult,
+    past: Past,
+    context: AlertContext,
+    failures: list[AlertFailure] | None = None,
+    encoded: EncodedPast | None = None,
 ) -> list[tuple[int, bytes]]:
     """Alerts of a visit-detector in the order of its DIASources: (diaSourceId, framed bytes).
 
-    ``history`` is that of the association, sorted by (diaObjectId, midpointMjdTai); an alert takes its object's rows of
-    the 365 days before the visit, withdrawn ones left out, never the triggering source. A row with a missing or not
-    finite required value is never sent and, if it is a source, object or match of this visit, reported in ``failures``.
+    ``past`` is that of the association, ``encoded`` its base, encoded now if it was not before. An alert takes its
+    object's rows of the 365 days before the visit, withdrawn ones left out, never the triggering source. A row with a
+    missing or not finite required value is never sent and, if it is a source, object or match of this visit, reported
+    in ``failures``.
     """
     sources = result.dia_sources
-    packer = _Packer(result, history, context, [] if failures is None else failures)
+    encoded = EncodedPast.of(past.base) if encoded is None else encoded
+    packer = _Packer(result, past, encoded, context, [] if failures is None else failures)
     is_sent = ~(sources["reliability"] < context.min_reliability)
     packets = ((int(sources["diaSourceId"][i]), packer.pack(int(i))) for i in np.flatnonzero(is_sent))
     return [(dia_source_id, packet) for dia_source_id, packet in packets if packet is not None]
@@ -71,7 +94,12 @@ class _Packer:
     """The encoded parts of one visit-detector, joined to packets one by one."""
 
     def __init__(
-        self, result: DetectorResult, history: History, context: AlertContext, failures: list[AlertFailure]
+        self,
+        result: DetectorResult,
+        past: Past,
+        encoded: EncodedPast,
+        context: AlertContext,
+        failures: list[AlertFailure],
     ) -> None:
         sources = result.dia_sources
         self._failures = failures
@@ -81,8 +109,11 @@ class _Packer:
         self._object_index = result.object_index
         self._ss_sources = encode_catalog("ssSource", result.ss_sources)
         self._ss_index = {int(i): row for row, i in enumerate(result.ss_sources["diaSourceId"])}
-        self._previous = _Previous("diaSource", history.dia_sources, sources)
-        self._forced = _Previous("diaForcedSource", history.dia_forced_sources, sources)
+        objects = sources["diaObjectId"]
+        ids = np.unique(objects[objects != NULL_LONG])
+        owner = np.where(objects != NULL_LONG, np.searchsorted(ids, objects), -1)
+        self._previous = _Previous(encoded.dia_sources, past.dia_sources(ids), owner)
+        self._forced = _Previous(encoded.dia_forced_sources, past.dia_forced_sources(ids), owner)
         self._orbits = _Orbits(context.mpc_orbits, result.ss_sources)
         self._why = _nullable_string(context.observation_reason) + _nullable_string(context.target_name)
         self._cutouts = _CutoutParts(result.cutouts, sources, context.wcs) if result.cutouts is not None else None
@@ -119,29 +150,39 @@ class _Packer:
 
 
 class _Previous:
-    """Earlier rows of the objects that this visit touched, encoded, and which belong to which DIASource."""
+    """Earlier rows of the objects that this visit touched: which bytes of the base, which of the tail."""
 
-    def __init__(self, table: str, history: Catalog, sources: Catalog) -> None:
-        objects: Int64 = sources["diaObjectId"]
-        midpoint = float(sources["midpointMjdTai"].max()) if sources.size else 0.0
-        usable = np.isin(history["diaObjectId"], objects[objects != NULL_LONG])
-        usable &= (history["midpointMjdTai"] >= midpoint - HISTORY_DAYS) & (history["midpointMjdTai"] < midpoint)
-        usable &= np.isnan(history["timeWithdrawnMjdTai"])
-        rows = np.flatnonzero(usable)
-        self._rows = encode_catalog(table, history, rows)
-        owner = history["diaObjectId"][rows]
-        self._first = np.searchsorted(owner, objects, "left")
-        self._stop = np.searchsorted(owner, objects, "right")
-        self._stop[objects == NULL_LONG] = 0
-        self._first[objects == NULL_LONG] = 0
+    def __init__(self, encoded: EncodedRows, rows: PastRows, owner: Int64) -> None:
+        self._base, self._rows, self._owner = encoded, rows, owner
+        self._tail = encode_catalog(encoded.table, rows.tail)
+        # a run goes on while its rows follow each other in the base
+        self._is_last = np.ones(rows.base_row.size, np.bool_)
+        self._is_last[:-1] = (rows.base_row[1:] != rows.base_row[:-1] + 1) | (rows.base_row[:-1] == IN_TAIL)
 
     def append(self, i: int, parts: list[bytes | memoryview]) -> None:
-        """A nullable array: null where there is no earlier row."""
-        count, content = self._rows.span(int(self._first[i]), int(self._stop[i]))
+        """The nullable array of DIASource ``i``: null where there is no earlier row."""
+        count, content = 0, []
+        for n, piece in self._runs(int(self._owner[i])):
+            count += n
+            content.append(piece)
         if count == 0:
             parts.append(_NULL)
         else:
-            parts += (_SOME, zigzag(count), content, _ARRAY_END)
+            parts += (_SOME, zigzag(count), *content, _ARRAY_END)
+
+    def _runs(self, owner: int) -> Iterator[tuple[int, memoryview]]:
+        """Number and bytes of rows that lie together."""
+        first, stop = (int(self._rows.start[owner]), int(self._rows.start[owner + 1])) if owner >= 0 else (0, 0)
+        if first == stop:
+            return
+        ends = first + 1 + np.flatnonzero(self._is_last[first : stop - 1])
+        for begin, end in pairwise((first, *ends.tolist(), stop)):
+            row = int(self._rows.base_row[begin])
+            if row == IN_TAIL:
+                row = int(self._rows.tail_row[begin])
+                yield self._tail.span(row, row + 1)
+            else:
+                yield self._base.span(row, row + end - begin)
 
 
 class _Orbits:

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contracts.catalogs import TABLES, Catalog
+from core.contracts.catalogs import RECORDS, Catalog
 from core.kernels.avro import ROW_OK, encode_rows, plan_rows
 
 
@@ -35,7 +35,7 @@ class EncodedRows:
 
     def problem(self, i: int) -> str:
         """Which column of a bad row breaks the schema."""
-        return f"{self.table}.{TABLES[self.table][self.bad_column[i]].name}"
+        return f"{self.table}.{RECORDS[self.table][self.bad_column[i]].name}"
 
 
 def encode_catalog(table: str, catalog: Catalog, rows: NDArray[np.int64] | None = None) -> EncodedRows:
@@ -56,4 +56,4 @@ def encode_catalog(table: str, catalog: Catalog, rows: NDArray[np.int64] | None 
 
 @cache
 def _plan(table: str, dtype: np.dtype[np.void]) -> tuple[NDArray[np.int32], int]:
-    return plan_rows(TABLES[table], dtype)
+    return plan_rows(RECORDS[table], dtype)

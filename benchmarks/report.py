@@ -132,6 +132,13 @@ class Peer(_Section):
     quality: dict[str, float | None]
 
 
+class HistoryTimes(_Section):
+    """After the pixels, or before them, with a history of one depth."""
+
+    post_pixel_wall_s: Seconds | None = None
+    load_wall_s: Seconds | None = None
+
+
 class Report(_Section):
     """What a target does not measure it leaves out."""
 
@@ -155,6 +162,7 @@ class Report(_Section):
     bundle: dict[str, dict[str, int]] | None = None
     quality: Quality | None = None
     peers: dict[str, Peer] | None = None
+    history: dict[str, HistoryTimes] | None = None
     not_simulated: list[str] | None = None
 
     def write(self, path: Path) -> None:

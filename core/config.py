@@ -19,6 +19,7 @@ from core.stages.sources import SourcesConfig
 from core.stages.streaks import StreakConfig
 from core.stages.subtract import SubtractConfig
 from core.stages.template import TemplateConfig
+from core.stages.wide_features import WideFeaturesConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class PipelineConfig:
     n_threads: int = 2
     """Threads that share the long loops of a detector; the result is the same for any number."""
     optional_work_s: float = 20.0
-    """With less of the clock left than this, dipole and trail fits are dropped."""
+    """With less of the clock left than this, dipole and trail fits and wide features are dropped."""
     isr: IsrConfig = field(default_factory=IsrConfig)
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
     cosmic_rays: CosmicRayConfig = field(default_factory=CosmicRayConfig)
@@ -52,3 +53,4 @@ class PipelineConfig:
     sky: SkyConfig = field(default_factory=SkyConfig)
     associate: AssociateConfig = field(default_factory=AssociateConfig)
     forced: ForcedConfig = field(default_factory=ForcedConfig)
+    wide_features: WideFeaturesConfig = field(default_factory=WideFeaturesConfig)

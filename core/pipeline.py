@@ -7,6 +7,7 @@ answered ids to :meth:`Pipeline.finish`, which does forced photometry, objects a
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,15 @@ from numpy.typing import NDArray
 from core.camera import Camera
 from core.config import PipelineConfig
 from core.contracts.bundle import Bundle, History
-from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, SS_SOURCE, Catalog, empty_catalog
+from core.contracts.catalogs import (
+    DIA_FORCED_SOURCE,
+    DIA_OBJECT,
+    DIA_SOURCE,
+    LIGHT_CURVE_FEATURES,
+    SS_SOURCE,
+    Catalog,
+    empty_catalog,
+)
 from core.contracts.exposure import DifferenceImage, Exposure, Frame, RawExposure, Template, VisitInfo, WarpedTemplate
 from core.contracts.results import Association, Astrometry, DetectorResult, PsfFit, SkyCheck
 from core.errors import Outcome, RejectedInputError, UnusableDataError
@@ -31,7 +40,7 @@ from core.stages.flag_cuts import flag_cuts
 from core.stages.forced import force_photometry, forced_targets
 from core.stages.isr import isr
 from core.stages.measure import Measurement, ProcessingStamp, measure
-from core.stages.merge_history import merge_history
+from core.stages.past import Past
 from core.stages.photometry import apply_zero_point, fit_zero_point
 from core.stages.pointing import predict_wcs
 from core.stages.psf import fit_psf
@@ -44,6 +53,7 @@ from core.stages.sources import detect_sources, measure_seeing
 from core.stages.streaks import mask_streaks
 from core.stages.subtract import limit_claims, subtract
 from core.stages.template import warp_template
+from core.stages.wide_features import WideFeatures
 from core.stopwatch import Clock, Stopwatch
 from core.workspace import Workspace
 
@@ -57,7 +67,7 @@ class Subtraction:
     sources: Catalog
     association: Association
     claims: Claims
-    history: History
+    past: Past
     ephemerides: Catalog
 
 
@@ -91,6 +101,7 @@ class Pipeline:
         self.workspace = Workspace(config.n_threads)
         self.clock = Clock(wall=clock.wall, cpu=lambda: clock.cpu() + self.workspace.helper_cpu_s)
         """For stopwatches of visits: ``clock``'s CPU is this thread's, this one's that of all threads."""
+        self._wide_features = WideFeatures(config.wide_features)
         self.score: Callable[[Measurement, Surroundings], Reliability] = score_sources
         """What fills ``reliability``; whoever trains a model listens here."""
 
@@ -133,8 +144,16 @@ class Pipeline:
             return first
         return self._subtracted(first, warped, bundle, tail, remaining_s)
 
-    def finish(self, first: FirstHalf, claimed_ids: NDArray[np.int64] | None = None) -> DetectorResult:
-        """Forced photometry, objects, solar-system rows and cutouts; ``claimed_ids`` answer ``first.claims``."""
+    def finish(
+        self,
+        first: FirstHalf,
+        claimed_ids: NDArray[np.int64] | None = None,
+        remaining_s: Callable[[], float] = lambda: inf,
+    ) -> DetectorResult:
+        """Forced photometry, objects, solar-system rows, cutouts, wide features.
+
+        ``claimed_ids`` answer ``first.claims``; wide features are dropped when too little of the clock is left.
+        """
         watch, visit_info = first.stopwatch, first.exposure.visit_info
         done = first.subtraction
         if done is None:
@@ -142,24 +161,30 @@ class Pipeline:
         with watch.stage("forced"):
             answered = done.claims.proposed_id if claimed_ids is None else claimed_ids
             sources = apply_claims(
-                done.sources, done.association, done.history, done.ephemerides, done.claims, answered
+                done.sources, done.association, done.past.dia_objects, done.ephemerides, done.claims, answered
             )
-            targets = forced_targets(sources, done.history, first.exposure, self.config.forced)
+            targets = forced_targets(sources, done.past.dia_objects, first.exposure, self.config.forced)
             forced = force_photometry(done.difference, first.exposure, targets, first.stamp)
         with watch.stage("features"):
-            objects, object_index = update_objects(sources, forced, done.history, visit_info)
+            objects, object_index = update_objects(sources, forced, done.past, visit_info)
             ss_sources = describe(sources, done.association, done.ephemerides, visit_info)
         with watch.stage("cutouts"):
             cutouts = cut_stamps(done.difference, first.exposure, done.template, sources)
+        with watch.stage("wide_features"):
+            is_wanted = self.config.wide_features.is_computed
+            is_in_time = remaining_s() > self.config.optional_work_s
+            chosen = objects if is_wanted and is_in_time else objects[:0]
+            wide = self._wide_features.of(chosen, sources, forced, done.past, visit_info)
         return DetectorResult(
             outcome=Outcome.ALERTS,
             dia_sources=sources,
             dia_objects=objects,
             dia_forced_sources=forced,
             ss_sources=ss_sources,
+            light_curve_features=wide,
             object_index=object_index,
             cutouts=cutouts,
-            counts=first.counts,
+            counts=first.counts | {"features_dropped": int(is_wanted and not is_in_time)},
             summary=first.summary,
             timings=watch.timings,
         )
@@ -263,8 +288,8 @@ class Pipeline:
             limit_claims(difference, config.subtract)
         with watch.stage("associate"):
             appended = tail()
-            history = merge_history(bundle.history, appended or _empty_history(), info)
-            association = associate(kept.sources, history, bundle.ephemerides, info, config.associate)
+            past = Past(bundle.history, bundle.history_index, appended or _empty_history(), info)
+            association = associate(kept.sources, past.dia_objects, bundle.ephemerides, info, config.associate)
             sources, association = drop_orphans(kept.sources, association)
             claims = new_object_claims(sources, association, config.associate)
         counts = {
@@ -272,6 +297,8 @@ class Pipeline:
             "n_flagged": int(detections.y.size - sources.size),
             **{f"cut_{name}": number for name, number in cuts.counts.items()},
             "n_near_bright_star": n_near_bright,
+            "n_new_objects": int(claims.row.size),
+            "n_solar_system": int((association.ephemeris_index >= 0).sum()),
             "cut_no_object": int(kept.sources.size - sources.size),
             "optional_dropped": int(not is_optional_done),
         }
@@ -284,7 +311,7 @@ class Pipeline:
                 sources=sources,
                 association=association,
                 claims=claims,
-                history=history,
+                past=past,
                 ephemerides=bundle.ephemerides,
             ),
             counts=counts,
@@ -342,6 +369,7 @@ def _without_alerts(first: FirstHalf) -> DetectorResult:
         dia_objects=empty_catalog(DIA_OBJECT, 0),
         dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
         ss_sources=empty_catalog(SS_SOURCE, 0),
+        light_curve_features=empty_catalog(LIGHT_CURVE_FEATURES, 0),
         object_index=np.zeros(0, np.int64),
         cutouts=None,
         counts=first.counts,

@@ -26,6 +26,7 @@ from core.contracts.results import DetectorResult
 from core.contracts.wcs import Wcs
 from core.pipeline import FirstHalf, Pipeline
 from core.stages.dipole import DipoleConfig, fit_dipoles
+from core.stages.periodogram import FrequencyGrid, Transform, power
 from core.stages.point_source import PsfOnFrame
 from core.stages.pointing import predict_wcs
 from core.stages.streaks import mask_streaks
@@ -63,7 +64,7 @@ def warm_up(pipeline: Pipeline, detector: int | None = None) -> tuple[FirstHalf,
 
 
 def _rare_kernels() -> None:
-    """A track and a dipole, which the made-up visit must not have: they would hide its stars."""
+    """A track and a dipole, which the made-up visit must not have: they would hide its stars; a long light curve."""
     shape, psf_size = (512, 512), 25
     axis = np.arange(psf_size) - psf_size // 2
     profile = np.exp(-0.5 * (axis / _SIGMA_PIX) ** 2)
@@ -78,6 +79,8 @@ def _rare_kernels() -> None:
     fit_dipoles(source, plane, np.ones(1, np.bool_), np.eye(2)[None] * 0.2, Workspace(), DipoleConfig())
     image[:, 300:305] += 20.0
     mask_streaks(frame, Workspace())
+    mjd = np.arange(4.0)
+    power(Transform(FrequencyGrid(step_per_day=0.1, n=8)), mjd, mjd**2, np.ones(4), np.zeros(4, np.int8))
 
 
 def made_up_visit(camera: Camera, detector: int | None = None) -> tuple[RawExposure, Bundle, Scene]:

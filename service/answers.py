@@ -1,6 +1,7 @@
 """What the compute child is asked and what it answers, and how both cross the channel."""
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +40,8 @@ class Answer:
     alert_ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     alerts: tuple[bytes, ...] = ()
     """Framed alerts, in the order of ``alert_ids``."""
+    features: tuple[tuple[int, bytes], ...] = ()
+    """diaObjectId and framed light-curve features."""
     result: Result | None = None
     n_dropped: int = 0
     is_dead_letter: bool = False
@@ -80,6 +83,7 @@ class Delivery:
     n_dropped: int
     alert_ids: NDArray[np.int64]
     alerts: tuple[memoryview, ...]
+    features: tuple[tuple[int, memoryview], ...]
     result: memoryview
 
 
@@ -95,8 +99,8 @@ def encode_job(job: Job) -> Message:
     }
 
 
-def encode_answer(generation: int, answer: Answer, wall_s: float, cpu_s: float) -> tuple[Message, tuple[bytes, bytes]]:
-    """The message with an answer and its two blobs: result record, alerts end to end."""
+def encode_answer(generation: int, answer: Answer, wall_s: float, cpu_s: float) -> tuple[Message, tuple[bytes, ...]]:
+    """The message with an answer and its blobs: result record, alerts end to end, features end to end."""
     message = {
         "op": "answer",
         "generation": generation,
@@ -114,15 +118,16 @@ def encode_answer(generation: int, answer: Answer, wall_s: float, cpu_s: float) 
         "n_dropped": answer.n_dropped,
         "alert_ids": answer.alert_ids.astype("<i8").tobytes(),
         "alert_sizes": [len(alert) for alert in answer.alerts],
+        "feature_ids": [number for number, _ in answer.features],
+        "feature_sizes": [len(record) for _, record in answer.features],
     }
-    return message, (b"" if answer.result is None else pack(answer.result), b"".join(answer.alerts))
+    result = b"" if answer.result is None else pack(answer.result)
+    return message, (result, b"".join(answer.alerts), b"".join(record for _, record in answer.features))
 
 
 def decode_answer(message: Message, blobs: list[memoryview]) -> Delivery:
     """Inverse of :func:`encode_answer`, without copying the blobs."""
-    result, alerts = blobs
-    ends = np.cumsum(message["alert_sizes"], dtype=np.int64)
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if ends.size else ends
+    result, alerts, features = blobs
     return Delivery(
         generation=message["generation"],
         is_dead_letter=message["is_dead_letter"],
@@ -138,6 +143,12 @@ def decode_answer(message: Message, blobs: list[memoryview]) -> Delivery:
         cpu_s=message["cpu_s"],
         n_dropped=message["n_dropped"],
         alert_ids=np.frombuffer(message["alert_ids"], "<i8"),
-        alerts=tuple(alerts[int(start) : int(end)] for start, end in zip(starts, ends, strict=True)),
+        alerts=_split(alerts, message["alert_sizes"]),
+        features=tuple(zip(message["feature_ids"], _split(features, message["feature_sizes"]), strict=True)),
         result=result,
     )
+
+
+def _split(joined: memoryview, sizes: list[int]) -> tuple[memoryview, ...]:
+    """Pieces of these sizes, one behind the other."""
+    return tuple(joined[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True))

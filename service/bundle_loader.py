@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -14,7 +14,7 @@ from service.settings import Settings
 from service.storage.bundle import DIFFERENCE_PARTS, PackedBundle, load_packed
 from service.storage.cache import Cache, connect
 from service.storage.datastore import Datastore
-from service.storage.history import HistoryStore
+from service.storage.history import HistoryStore, RegionReader
 from service.storage.memory import MemoryCache
 from service.storage.recipe import BundleKey, PartKind
 
@@ -45,7 +45,7 @@ class BundleLoader:
         config = apdb_config(settings)
         if config is None:
             log.warning("no_apdb", dataset=str(settings.dataset))
-        apdb = cast("ApdbStore", LazyApdb(config)) if config is not None else None
+        apdb = LazyApdb(config) if config is not None else None
         now_s = SystemClock().tai_s
         if not settings.cache_url:
             history = HistoryStore(None, apdb, camera, now_s)
@@ -107,17 +107,19 @@ class BundleLoader:
 
 
 class LazyApdb:
-    """An APDB opened when it is first asked: its packages take seconds to import, and a warm cache needs none of it."""
+    """An APDB opened for reading when it is first asked: a warm cache needs none of it."""
 
     def __init__(self, config: str) -> None:
         self._config = config
-        self._store: ApdbStore | None = None
+        self._regions: RegionReader | None = None
 
     def read_region(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd_tai: float) -> History:
         """As :meth:`ApdbStore.read_region`."""
-        if self._store is None:
-            self._store = open_apdb(self._config)
-        return self._store.read_region(ra_deg, dec_deg, radius_deg, mjd_tai)
+        if self._regions is None:
+            from service.storage.apdb_rows import SqlRegions
+
+            self._regions = SqlRegions.open(self._config) or open_apdb(self._config)
+        return self._regions.read_region(ra_deg, dec_deg, radius_deg, mjd_tai)
 
 
 def open_apdb(config: str) -> "ApdbStore":

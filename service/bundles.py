@@ -6,9 +6,10 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from alerts.packet import EncodedPast
 from core.contracts.bundle import Bundle
 from core.contracts.wcs import separation_arcsec
 from core.workspace import Workspace
@@ -17,6 +18,20 @@ from service.storage.recipe import MAX_OFFSET_ARCSEC, MAX_ROTATION_DEG, BundleKe
 
 MAX_PACKED: Final = 64
 N_DECODED: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A bundle decoded, and its history as it goes into packets."""
+
+    bundle: Bundle
+    encoded: EncodedPast
+
+    @classmethod
+    def of(cls, packed: PackedBundle, workspace: Workspace) -> "Ready":
+        """Decode into ``workspace``."""
+        bundle = packed.unpack(workspace)
+        return cls(bundle=bundle, encoded=EncodedPast.of(bundle.history))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -37,7 +52,7 @@ class _Slot:
 
     workspace: Workspace = field(default_factory=Workspace)
     entry: _Entry | None = None
-    bundle: Bundle | None = None
+    ready: Ready | None = None
 
 
 class BundleShelf:
@@ -91,10 +106,10 @@ class BundleShelf:
                 entry = next((e for e in self._entries.values() if e.packed and e not in decoded), None)
                 if slot is None or entry is None or entry.packed is None:
                     return
-                slot.entry, slot.bundle = entry, None
-            slot.bundle = entry.packed.unpack(slot.workspace)
+                slot.entry, slot.ready = entry, None
+            slot.ready = Ready.of(entry.packed, slot.workspace)
 
-    def take(self, key: BundleKey) -> Bundle:
+    def take(self, key: BundleKey) -> Ready:
         """The bundle of a readout, valid until :meth:`release`; what is missing is loaded now.
 
         Raises what loading raises.
@@ -111,11 +126,11 @@ class BundleShelf:
             self._taken = entry
             slot = next((slot for slot in self._slots if slot.entry is entry), None)
             slot = slot or self._free_slot() or self._slots[0]
-            if slot.entry is not entry or slot.bundle is None:
-                slot.entry, slot.bundle = entry, entry.packed.unpack(slot.workspace)
+            if slot.entry is not entry or slot.ready is None:
+                slot.entry, slot.ready = entry, Ready.of(entry.packed, slot.workspace)
             if entry.packed.key.visit != key.visit:
-                slot.bundle = self._number(slot.bundle, key)
-            return slot.bundle
+                slot.ready = replace(slot.ready, bundle=self._number(slot.ready.bundle, key))
+            return slot.ready
 
     def release(self) -> None:
         """The bundle taken last is not needed any more."""

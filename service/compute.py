@@ -12,8 +12,8 @@ import sep
 import structlog
 from numpy.typing import NDArray
 
+from alerts.features import encode_features
 from alerts.packet import AlertContext, AlertFailure, build_alerts
-from core.contracts.bundle import Bundle
 from core.contracts.exposure import RawExposure
 from core.contracts.results import DetectorResult
 from core.errors import Outcome, RejectedInputError, TransientError, UnusableDataError
@@ -25,7 +25,7 @@ from core.workspace import Workspace
 from service.answers import Answer, Job
 from service.bundle_keys import prepare_key, readout_key
 from service.bundle_loader import BundleLoader
-from service.bundles import BundleShelf
+from service.bundles import BundleShelf, Ready
 from service.failpoints import Failpoint, reach
 from service.pipeline_config import pipeline_config
 from service.records import Prepare, Readout, Result
@@ -36,6 +36,8 @@ from service.storage.recipe import BundleKey
 
 STORM: Final = "storm"
 """Code of a detector-visit with more sources than ``max_dia_sources``."""
+TOO_MANY_NEW: Final = "too_many_new_objects"
+"""Code of one in which more sources than ``max_new_objects`` match nothing: a wrong WCS or template, most likely."""
 RAW_RETRY_S: Final = 0.05
 PREPARE_POLL_S: Final = 0.2
 
@@ -102,12 +104,12 @@ class DetectorCompute:
             raw = self._read_raw(readout, job.deadline_monotonic_s)
         reach(Failpoint.CHILD_READ)
         with watch.stage("bundle"):
-            bundle, missed = self._take_bundle(key, job)
+            ready, missed = self._take_bundle(key, job)
         reach(Failpoint.CHILD_BUNDLE)
         self._image = None
         first = self.pipeline.measure(
             raw,
-            bundle,
+            ready.bundle,
             tail=lambda: self._bounded(tail, "history_tail", skipped),
             remaining_s=lambda: job.deadline_monotonic_s - time.monotonic(),
             time_processed_mjd_tai=job.processed_mjd_tai,
@@ -118,15 +120,15 @@ class DetectorCompute:
         with watch.stage("claim"):
             claimed = self._claim(readout, first, skipped)
         reach(Failpoint.CHILD_CLAIMED)
-        result = self.pipeline.finish(first, claimed)
+        result = self.pipeline.finish(first, claimed, remaining_s=lambda: job.deadline_monotonic_s - time.monotonic())
         reach(Failpoint.CHILD_FINISHED)
-        answer = self._answer(job, first, result, bundle, watch, skipped)
+        answer = self._answer(job, first, result, ready, watch, skipped)
         if missed is not None:
             answer = replace(answer, code=missed.code, message=str(missed), is_dead_letter=True)
         reach(Failpoint.CHILD_PACKAGED)
         return answer
 
-    def _take_bundle(self, key: BundleKey, job: Job) -> tuple[Bundle, TransientError | None]:
+    def _take_bundle(self, key: BundleKey, job: Job) -> tuple[Ready, TransientError | None]:
         """The readout's bundle; at the last attempt one for single-frame products, and why it is no better."""
         try:
             return self._shelf.take(key), None
@@ -134,7 +136,7 @@ class DetectorCompute:
             if not job.is_last_attempt:
                 raise
             log.warning("single_frame_only", visit=key.visit, detector=key.detector, code=error.code)
-            return self._loader.load_single_frame(key).unpack(Workspace()), error
+            return Ready.of(self._loader.load_single_frame(key), Workspace()), error
 
     def _read_raw(self, readout: Readout, deadline_monotonic_s: float) -> RawExposure:
         """The raw; one that is announced but not there yet is waited for a moment."""
@@ -173,7 +175,7 @@ class DetectorCompute:
         job: Job,
         first: FirstHalf,
         result: DetectorResult,
-        bundle: Bundle,
+        ready: Ready,
         watch: Stopwatch,
         skipped: list[str],
     ) -> Answer:
@@ -181,14 +183,16 @@ class DetectorCompute:
         failures: list[AlertFailure] = []
         outcome = result.outcome
         packets: list[tuple[int, bytes]] = []
-        is_storm = result.dia_sources.size > settings.max_dia_sources and not readout.redrive
-        if outcome is Outcome.ALERTS and is_storm:
+        features: list[tuple[int, bytes]] = []
+        breaker = "" if readout.redrive else self._breaker(result)
+        if outcome is Outcome.ALERTS and breaker:
             outcome = Outcome.HELD
         elif outcome is Outcome.ALERTS:
             with watch.stage("package"):
                 context = AlertContext(wcs=first.exposure.wcs, min_reliability=settings.min_reliability)
                 assert first.subtraction is not None
-                packets = build_alerts(result, first.subtraction.history, context, failures)
+                packets = build_alerts(result, first.subtraction.past, context, failures, ready.encoded)
+                features = encode_features(result.light_curve_features)
         n_kept = int(result.dia_sources.size)
         n_dropped = len({f.dia_source_id for f in failures} - {dia_source_id for dia_source_id, _ in packets})
         counts = result.counts | {
@@ -201,17 +205,24 @@ class DetectorCompute:
             log.warning("alert_dropped", dia_source_id=failure.dia_source_id, column=failure.column)
         return Answer(
             outcome=outcome,
-            code=STORM if outcome is Outcome.HELD else "",
+            code=breaker if outcome is Outcome.HELD else "",
             counts=counts,
             summary=result.summary,
             timings=tuple((t.name, t.wall_s, t.cpu_s) for t in watch.timings),
-            bundle=tuple((part.kind, part.source.value, part.digest, part.nbytes) for part in bundle.parts),
+            bundle=tuple((part.kind, part.source.value, part.digest, part.nbytes) for part in ready.bundle.parts),
             redis_skipped=tuple(skipped),
             alert_ids=np.array([dia_source_id for dia_source_id, _ in packets], np.int64),
             alerts=tuple(packet for _, packet in packets),
+            features=tuple(features),
             result=make_result(readout, result, outcome, first, job.processed_mjd_tai) if n_kept else None,
             n_dropped=n_dropped,
         )
+
+    def _breaker(self, result: DetectorResult) -> str:
+        """Why the alerts of a visit-detector are held until somebody has looked; empty: they are not."""
+        if result.dia_sources.size > self._settings.max_dia_sources:
+            return STORM
+        return TOO_MANY_NEW if result.counts.get("n_new_objects", 0) > self._settings.max_new_objects else ""
 
     def _wait_for_prefetch(self, key: BundleKey, is_wanted: threading.Event) -> None:
         """Until prefetch has published the bundle, its readout has come, or its time is over."""
@@ -225,7 +236,7 @@ def warm_up_kernels(pipeline: Pipeline) -> DetectorResult:
     """Take a made-up visit from its segments to its packets, and the decoder of raw tiles through one tile."""
     first, result = warm_up(pipeline)
     if first.subtraction is not None:
-        build_alerts(result, first.subtraction.history, AlertContext(wcs=first.exposure.wcs))
+        build_alerts(result, first.subtraction.past, AlertContext(wcs=first.exposure.wcs))
     status = np.empty(1, np.uint8)
     place = np.zeros(1, np.int64)
     rice_decode(np.zeros(64 + READ_AHEAD, np.uint8), place, place + 64, 32, 32, np.zeros(32, np.int32), status)

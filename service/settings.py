@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     redis_timeout_ms: float = Field(default=100.0, gt=0, description="Bound of each Redis call after t0 [ms].")
     max_attempts: int = Field(default=3, ge=1, description="Failed attempts at a visit-detector before it is given up.")
     max_dia_sources: int = Field(default=5000, ge=1, description="More in a detector: held, not sent.")
+    max_new_objects: int = Field(
+        default=2500, ge=1, description="More new DIAObjects in a detector are not believed: held, not sent."
+    )
     min_reliability: float = Field(default=0.0, ge=0, le=1, description="Alerts below are not sent.")
     compute_threads: int = Field(default=2, ge=1, le=16, description="Threads that share a detector's long loops.")
     child_memory_mb: int = Field(default=6144, ge=256, description="Address-space limit of the compute child [MB].")

@@ -11,6 +11,7 @@ NEXT_VISIT: Final = "next-visit"
 READOUT: Final = "readout"
 WORK: Final = "work"
 ALERTS: Final = "alerts"
+FEATURES: Final = "features"
 MANIFESTS: Final = "manifests"
 RESULTS: Final = "results"
 COMMITTED: Final = "committed"
@@ -20,7 +21,9 @@ CONTROL: Final = "control"
 HEARTBEAT: Final = "heartbeat"
 
 INPUTS: Final = (NEXT_VISIT, READOUT)
-ALL: Final = (*INPUTS, WORK, ALERTS, MANIFESTS, RESULTS, COMMITTED, DEAD_LETTERS, STATUS, CONTROL, HEARTBEAT)
+ALL: Final = (
+    *INPUTS, WORK, ALERTS, FEATURES, MANIFESTS, RESULTS, COMMITTED, DEAD_LETTERS, STATUS, CONTROL, HEARTBEAT,
+)  # fmt: skip
 
 
 def retention(settings: "Settings") -> dict[str, Retention]:
@@ -33,5 +36,5 @@ def retention(settings: "Settings") -> dict[str, Retention]:
 
 def partition_counts(log_url: str, partitions: int) -> dict[str, int]:
     """Partitions of every topic. On Redis the alerts are one stream; a real broker spreads them."""
-    wide = (WORK, ALERTS) if log_url.startswith("kafka:") else (WORK,)
+    wide = (WORK, ALERTS, FEATURES) if log_url.startswith("kafka:") else (WORK,)
     return {topic: partitions if topic in wide else 1 for topic in ALL}

@@ -113,11 +113,13 @@ class Workbench:
         return self.pipeline.finish(first)
 
     def _packing(self) -> Any:
-        from alerts.packet import AlertContext, build_alerts
+        from alerts.packet import AlertContext, EncodedPast, build_alerts
         from benchmarks.stages.recording import Call
 
         assert self.first.subtraction is not None
-        arguments = (self.result, self.first.subtraction.history, AlertContext(wcs=self.first.exposure.wcs))
+        past = self.first.subtraction.past
+        context = AlertContext(wcs=self.first.exposure.wcs)
+        arguments = (self.result, past, context, None, EncodedPast.of(past.base))
         return Call(function=build_alerts, arguments=arguments, keywords={}, result=build_alerts(*arguments))
 
     def time(self, benchmark: Any, work: Callable[[], Any], prepare: Callable[[], None], n_rounds: int) -> Rounds:

@@ -75,6 +75,38 @@ class History:
         check_array("dia_forced_sources", self.dia_forced_sources, DIA_FORCED_SOURCE, (None,))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableIndex:
+    """Columns by which rows of a history table are found, contiguous; in the order of the table."""
+
+    dia_object_id: NDArray[np.int64]
+    midpoint_mjd_tai: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, table: Catalog) -> "TableIndex":
+        """Copy them out of a table."""
+        return cls(
+            dia_object_id=np.ascontiguousarray(table["diaObjectId"]),
+            midpoint_mjd_tai=np.ascontiguousarray(table["midpointMjdTai"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryIndex:
+    """Made before the pixels come, for look-ups after."""
+
+    dia_sources: TableIndex
+    dia_forced_sources: TableIndex
+
+    @classmethod
+    def of(cls, history: History) -> "HistoryIndex":
+        """Of both tables of rows."""
+        return cls(
+            dia_sources=TableIndex.of(history.dia_sources),
+            dia_forced_sources=TableIndex.of(history.dia_forced_sources),
+        )
+
+
 class PartSource(StrEnum):
     """Where a part of a bundle came from."""
 
@@ -103,7 +135,9 @@ class Bundle:
     history: History
     ephemerides: Catalog
     parts: tuple[BundlePart, ...] = field(default=())
+    history_index: HistoryIndex = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "history_index", HistoryIndex.of(self.history))
         check_array("reference_stars", self.reference_stars, REFERENCE_STAR, (None,))
         check_array("ephemerides", self.ephemerides, EPHEMERIS, (None,))

@@ -69,11 +69,19 @@ TABLES: Final[dict[str, tuple[Column, ...]]] = {
 }
 """Columns of every record of the alert schema, by the schema's record name."""
 
+OWN_TABLES: Final[dict[str, tuple[Column, ...]]] = {
+    "lightCurveFeatures": parse_columns(columns.light_curve_feature_columns(BANDS)),
+}
+"""The same of records with a schema of our own."""
+
+RECORDS: Final = TABLES | OWN_TABLES
+
 DIA_SOURCE: Final = _dtype(TABLES["diaSource"])
 DIA_FORCED_SOURCE: Final = _dtype(TABLES["diaForcedSource"])
 DIA_OBJECT: Final = _dtype(TABLES["diaObject"])
 SS_SOURCE: Final = _dtype(TABLES["ssSource"])
 MPC_ORBITS: Final = _dtype(TABLES["mpc_orbits"])
+LIGHT_CURVE_FEATURES: Final = _dtype(OWN_TABLES["lightCurveFeatures"])
 
 _NULLS: Final[dict[str, Any]] = {
     "long": NULL_LONG,
@@ -86,16 +94,15 @@ _NULLS: Final[dict[str, Any]] = {
 }
 
 
-def _null_row(dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    row = np.zeros(1, dtype)
-    table = next(t for t in TABLES.values() if _dtype(t) == dtype)
+def _null_row(table: tuple[Column, ...]) -> NDArray[np.void]:
+    row = np.zeros(1, _dtype(table))
     for column in table:
         if column.is_nullable:
             row[column.name] = _NULLS[column.avro_type]
     return row
 
 
-_NULL_ROWS: Final = {d: _null_row(d) for d in (DIA_SOURCE, DIA_FORCED_SOURCE, DIA_OBJECT, SS_SOURCE, MPC_ORBITS)}
+_NULL_ROWS: Final = {_dtype(table): _null_row(table) for table in (*TABLES.values(), *OWN_TABLES.values())}
 
 
 def empty_catalog(dtype: np.dtype[np.void], n: int) -> Catalog:

@@ -310,3 +310,56 @@ normalized_rms                            double?          -
 earth_moid                                double?          AU
 fitting_datetime                          timestamp-micros?  -
 """
+
+BAND_FEATURES: Final = """
+nData                       int              -
+mean                        float?           nJy
+weightedMean                float?           nJy
+weightedMeanErr             float?           nJy
+standardDeviation           float?           nJy
+skew                        float?           -
+kurtosis                    float?           -
+amplitude                   float?           nJy
+percentile05                float?           nJy
+percentile25                float?           nJy
+median                      float?           nJy
+percentile75                float?           nJy
+percentile95                float?           nJy
+medianAbsoluteDeviation     float?           nJy
+beyond1Std                  float?           -
+reducedChi2                 float?           -
+excessVariance              float?           -
+stetsonJ                    float?           -
+stetsonK                    float?           -
+eta                         float?           -
+cusum                       float?           -
+maximumSlope                float?           nJy/d
+linearSlope                 float?           nJy/d
+linearSlopeErr              float?           nJy/d
+linearReducedChi2           float?           -
+"""
+"""Of the light curve of forced fluxes on the difference images in one band."""
+
+
+def light_curve_feature_columns(bands: tuple[str, ...]) -> str:
+    """Columns of our companion records of DIAObjects: what the alert schema has no room for."""
+    head = """
+diaObjectId                 long             -
+diaSourceId                 long             -
+visit                       long             -
+detector                    int              -
+midpointMjdTai              double           d
+ra                          double           deg
+dec                         double           deg
+nData                       int              -
+duration                    float?           d
+stetsonJ                    float?           -
+period1                     float?           d
+periodSnr1                  float?           -
+period2                     float?           d
+periodSnr2                  float?           -
+period3                     float?           d
+periodSnr3                  float?           -
+"""
+    rows = BAND_FEATURES.strip().splitlines()
+    return head + "\n".join(f"{band}_{row}" for band in bands for row in rows) + "\n"

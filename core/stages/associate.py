@@ -9,7 +9,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
 
-from core.contracts.bundle import History
 from core.contracts.catalogs import NULL_LONG, Catalog, take_rows
 from core.contracts.exposure import VisitInfo
 from core.contracts.results import Association
@@ -58,7 +57,7 @@ class Claims:
 
 
 def associate(
-    sources: Catalog, history: History, ephemerides: Catalog, visit_info: VisitInfo, config: AssociateConfig
+    sources: Catalog, dia_objects: Catalog, ephemerides: Catalog, visit_info: VisitInfo, config: AssociateConfig
 ) -> Association:
     """Match sources one-to-one within ``radius_arcsec``, minimizing the sum of Gaussian negative log-likelihoods.
 
@@ -68,7 +67,7 @@ def associate(
     ephemeris_index = _match_ephemerides(sources, ephemerides, visit_info, config)
     rest = everyone[ephemeris_index < 0]
     history_index = np.full(sources.size, -1, np.int64)
-    history_index[rest] = _match_objects(sources[rest], history.dia_objects, config)
+    history_index[rest] = _match_objects(sources[rest], dia_objects, config)
     is_bad = np.zeros(sources.size, bool)
     for flag in config.new_object_bad_flags:
         is_bad |= sources[flag] == 1
@@ -119,7 +118,7 @@ def new_object_claims(sources: Catalog, association: Association, config: Associ
 def apply_claims(
     sources: Catalog,
     association: Association,
-    history: History,
+    dia_objects: Catalog,
     ephemerides: Catalog,
     claims: Claims,
     answered_id: Int64,
@@ -131,7 +130,7 @@ def apply_claims(
     out = sources.copy()
     ids = np.full(sources.size, NULL_LONG, np.int64)
     known = association.history_index >= 0
-    ids[known] = history.dia_objects["diaObjectId"][association.history_index[known]]
+    ids[known] = dia_objects["diaObjectId"][association.history_index[known]]
     ids[claims.row] = answered_id
     ids[claims.follower_row] = answered_id[claims.follower_claim]
     out["diaObjectId"] = ids

@@ -1,15 +1,15 @@
 """New versions of the DIAObjects that a visit touched: mean position and light-curve features over twelve months."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contracts.bundle import History
 from core.contracts.catalogs import BANDS, DIA_OBJECT, NULL_LONG, Catalog, empty_catalog
 from core.contracts.exposure import VisitInfo
 from core.kernels import features as kernels
+from core.stages.light_curves import LightCurves, gather
+from core.stages.past import Past
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -25,33 +25,12 @@ _PSF_COLUMNS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _LightCurves:
-    """Rows of one table that belong to given objects, object after object, each ordered by time; ``start`` (n + 1,)."""
-
-    start: Int64
-    columns: dict[str, NDArray[np.generic]]
-
-    def statistics(self, flux: str, error: str) -> Float64:
-        """(n, 6, N_STATISTICS) of :func:`core.kernels.features.light_curve_statistics`."""
-        out = np.empty((self.start.size - 1, kernels.N_BANDS, kernels.N_STATISTICS))
-        kernels.light_curve_statistics(
-            self.start, band_index(self.columns["band"]), self.float64("midpointMjdTai"), self.float64(flux),
-            self.float64(error), out,
-        )  # fmt: skip
-        return out
-
-    def float64(self, name: str) -> Float64:
-        """One column as float64."""
-        return np.ascontiguousarray(self.columns[name], np.float64)
-
-
-def update_objects(sources: Catalog, forced: Catalog, history: History, visit_info: VisitInfo) -> tuple[Catalog, Int64]:
+def update_objects(sources: Catalog, forced: Catalog, past: Past, visit_info: VisitInfo) -> tuple[Catalog, Int64]:
     """New versions of all objects that have a source in this visit, and each source's row among them (-1: none).
 
-    Features run over the history (365 days, withdrawn rows left out) and this visit's rows; ``forced`` are this visit's
-    forced sources. The mean position weighs each source by its inverse covariance. ``firstDiaSourceMjdTai`` of the
-    known version is kept where older. Rows are ordered by id.
+    Features run over the past and this visit's rows; ``forced`` are this visit's forced sources. The mean position
+    weighs each source by its inverse covariance. ``firstDiaSourceMjdTai`` of the known version is kept where older.
+    Rows are ordered by id.
     """
     mine = sources[sources["diaObjectId"] != NULL_LONG]
     ids = np.unique(mine["diaObjectId"])
@@ -59,49 +38,23 @@ def update_objects(sources: Catalog, forced: Catalog, history: History, visit_in
     has_object = sources["diaObjectId"] != NULL_LONG
     object_index[has_object] = np.searchsorted(ids, sources["diaObjectId"][has_object])
 
-    detected = _gather(
-        ids, history.dia_sources, mine,
+    detected = gather(
+        ids, past.dia_sources(ids), mine,
         ("band", "midpointMjdTai", "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr",
          "ra", "dec", "raErr", "decErr", "ra_dec_Cov"),
     )  # fmt: skip
-    measured = _gather(ids, history.dia_forced_sources, forced, ("band", "midpointMjdTai", "psfFlux", "psfFluxErr"))
+    measured = gather(ids, past.dia_forced_sources(ids), forced, ("band", "midpointMjdTai", "psfFlux", "psfFluxErr"))
     objects = empty_catalog(DIA_OBJECT, ids.size)
     objects["diaObjectId"] = ids
     objects["validityStartMjdTai"] = visit_info.midpoint_mjd_tai
     if ids.size:
         _fill_position(objects, detected)
         _fill_bands(objects, detected, measured)
-        _fill_span(objects, detected, history.dia_objects)
+        _fill_span(objects, detected, past.dia_objects)
     return objects, object_index
 
 
-def band_index(band: NDArray[np.generic]) -> NDArray[np.int8]:
-    """Index in ``BANDS`` of one-letter names, -1 unknown."""
-    letters = np.ascontiguousarray(band).view(np.uint32)
-    index = np.full(letters.size, -1, np.int8)
-    for i, name in enumerate(BANDS):
-        index[letters == ord(name)] = i
-    return index
-
-
-def _gather(ids: Int64, past: Catalog, present: Catalog, names: tuple[str, ...]) -> _LightCurves:
-    """The rows of ``ids`` (sorted) of a history table (sorted by object) and of this visit, by object and time."""
-    past_ids = past["diaObjectId"]
-    begin, end = np.searchsorted(past_ids, ids, "left"), np.searchsorted(past_ids, ids, "right")
-    counts = end - begin
-    offsets = np.repeat(begin - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) if ids.size else begin
-    old = past[np.arange(counts.sum()) + offsets]
-    old = old[np.isnan(old["timeWithdrawnMjdTai"])]
-    new = present[np.isin(present["diaObjectId"], ids)]
-    owner = np.concatenate([old["diaObjectId"], new["diaObjectId"]])
-    order = np.lexsort((np.concatenate([old["midpointMjdTai"], new["midpointMjdTai"]]), owner))
-    start = np.searchsorted(owner[order], np.append(ids, ids[-1] + 1) if ids.size else np.zeros(1, np.int64))
-    return _LightCurves(
-        start=start.astype(np.int64), columns={n: np.concatenate([old[n], new[n]])[order] for n in names}
-    )
-
-
-def _fill_position(objects: Catalog, detected: _LightCurves) -> None:
+def _fill_position(objects: Catalog, detected: LightCurves) -> None:
     first = detected.start[:-1]
     lengths = np.diff(detected.start)
     ra, dec = detected.float64("ra"), detected.float64("dec")
@@ -117,10 +70,10 @@ def _fill_position(objects: Catalog, detected: _LightCurves) -> None:
     objects["ra_dec_Cov"] = out[:, 4]
 
 
-def _fill_bands(objects: Catalog, detected: _LightCurves, measured: _LightCurves) -> None:
-    difference = detected.statistics("psfFlux", "psfFluxErr")
-    science = detected.statistics("scienceFlux", "scienceFluxErr")
-    forced = measured.statistics("psfFlux", "psfFluxErr")
+def _fill_bands(objects: Catalog, detected: LightCurves, measured: LightCurves) -> None:
+    difference = _statistics(detected, "psfFlux", "psfFluxErr")
+    science = _statistics(detected, "scienceFlux", "scienceFluxErr")
+    forced = _statistics(measured, "psfFlux", "psfFluxErr")
     for i, band in enumerate(BANDS):
         for name, column in _PSF_COLUMNS.items():
             objects[f"{band}_{name}"] = difference[:, i, column]
@@ -130,7 +83,16 @@ def _fill_bands(objects: Catalog, detected: _LightCurves, measured: _LightCurves
             objects[f"{band}_{name}MeanErr"] = statistics[:, i, kernels.MEAN_ERR]
 
 
-def _fill_span(objects: Catalog, detected: _LightCurves, known: Catalog) -> None:
+def _statistics(curves: LightCurves, flux: str, error: str) -> Float64:
+    """(n, 6, N_STATISTICS) of :func:`core.kernels.features.light_curve_statistics`."""
+    out = np.empty((curves.start.size - 1, kernels.N_BANDS, kernels.N_STATISTICS))
+    kernels.light_curve_statistics(
+        curves.start, curves.band(), curves.float64("midpointMjdTai"), curves.float64(flux), curves.float64(error), out
+    )
+    return out
+
+
+def _fill_span(objects: Catalog, detected: LightCurves, known: Catalog) -> None:
     mjd = detected.float64("midpointMjdTai")
     objects["nDiaSources"] = np.diff(detected.start)
     objects["firstDiaSourceMjdTai"] = mjd[detected.start[:-1]]

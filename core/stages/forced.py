@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.contracts.bundle import History
 from core.contracts.catalogs import DIA_FORCED_SOURCE, NULL_LONG, Catalog, empty_catalog
 from core.contracts.exposure import DifferenceImage, Exposure
 from core.ids import source_ids
@@ -32,7 +31,7 @@ class ForcedTargets:
 
 
 def forced_targets(
-    sources: Catalog, history: History, exposure: Exposure, config: ForcedConfig | None = None
+    sources: Catalog, dia_objects: Catalog, exposure: Exposure, config: ForcedConfig | None = None
 ) -> ForcedTargets:
     """Objects of the history inside the image with enough DIASources, and every object detected now.
 
@@ -40,12 +39,11 @@ def forced_targets(
     at that of their DIASource.
     """
     config = config or ForcedConfig()
-    objects = history.dia_objects
     detected = sources[sources["diaObjectId"] != NULL_LONG]
-    wanted = (objects["nDiaSources"] >= config.min_dia_sources) | np.isin(
-        objects["diaObjectId"], detected["diaObjectId"]
+    wanted = (dia_objects["nDiaSources"] >= config.min_dia_sources) | np.isin(
+        dia_objects["diaObjectId"], detected["diaObjectId"]
     )
-    known = objects[wanted]
+    known = dia_objects[wanted]
     x, y = exposure.wcs.sky_to_pixel(known["ra"], known["dec"])
     ny, nx = exposure.frame.shape
     known = known[(x > -0.5) & (y > -0.5) & (x < nx - 0.5) & (y < ny - 0.5)]

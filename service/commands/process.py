@@ -107,7 +107,7 @@ def _write(out: Path, first: "FirstHalf", result: "DetectorResult", min_reliabil
     for name in ("dia_sources", "dia_objects", "dia_forced_sources", "ss_sources"):
         write_catalog(out / f"{name}.fits", getattr(result, name))
     context = AlertContext(wcs=exposure.wcs, min_reliability=min_reliability)
-    packets = [packet for _, packet in build_alerts(result, done.history, context)]
+    packets = [packet for _, packet in build_alerts(result, done.past, context)]
     return write_alerts(out / "alerts.avro", packets)
 
 

@@ -19,6 +19,7 @@ from service.storage.history import HistoryStore
 
 TRIM_TURN_S: Final = 0.5
 RESULTS_KEEP_BYTES: Final = 256 << 20
+FEATURES_KEEP_BYTES: Final = 64 << 20
 SIGNS_KEEP_BYTES: Final = 16 << 20
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ def run(settings: Settings) -> int:
     limits = {
         topics.ALERTS: (settings.alerts_keep_mb << 20, (FILES,)),
         topics.RESULTS: (RESULTS_KEEP_BYTES, sinks),
+        topics.FEATURES: (FEATURES_KEEP_BYTES, ()),
         topics.STATUS: (SIGNS_KEEP_BYTES, ()),
         topics.HEARTBEAT: (SIGNS_KEEP_BYTES, ()),
     }

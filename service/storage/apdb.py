@@ -10,7 +10,6 @@ from astropy.time import Time
 from lsst.dax.apdb import Apdb, ApdbTables
 from lsst.dax.apdb.sql import ApdbSql
 from lsst.sphgeom import Angle, Circle, LonLat, UnitVector3d
-from sqlalchemy.exc import OperationalError
 
 from core.contracts.bundle import History
 from core.contracts.catalogs import (
@@ -26,9 +25,9 @@ from core.contracts.catalogs import (
     empty_catalog,
 )
 from core.errors import ConfigurationError, TransientError
+from service.storage.apdb_rows import HISTORY_DAYS, is_away
 from service.storage.tables import sort_history
 
-HISTORY_DAYS: Final = 365.0
 _TRIED: Final = "sub60:check"
 
 _DTYPES: Final = {"diaObject": DIA_OBJECT, "diaSource": DIA_SOURCE, "diaForcedSource": DIA_FORCED_SOURCE}
@@ -44,8 +43,7 @@ def create_apdb(db_url: str, config_path: Path) -> None:
 class ApdbStore:
     """One open APDB. Opening raises ``TransientError`` for one that is away, ``ConfigurationError`` for a wrong one.
 
-    Reading costs about 50 µs a source (one row and 100 values each through SQL); the history in Redis exists to pay
-    that once. ``store`` may be called again for the same visit-detector, or late for an older one.
+    ``store`` may be called again for the same visit-detector, or late for an older one.
     """
 
     def __init__(self, config_uri: str) -> None:
@@ -61,7 +59,8 @@ class ApdbStore:
     def read_region(self, ra_deg: float, dec_deg: float, radius_deg: float, mjd_tai: float) -> History:
         """Current DIAObjects in a circle and their sources of the 365 days before ``mjd_tai``.
 
-        The index is coarse: rows a little outside the circle come too.
+        The index is coarse: rows a little outside the circle come too. 30-50 µs a row: SQL databases are read by
+        :class:`service.storage.apdb_rows.SqlRegions` instead.
         """
         region = Circle(UnitVector3d(LonLat.fromDegrees(ra_deg, dec_deg)), Angle.fromDegrees(radius_deg))
         time = Time(mjd_tai, format="mjd", scale="tai")
@@ -176,12 +175,6 @@ class ApdbStore:
             self._newest_mjd = float(starts.max())
             self._newest_ids = {int(i) for i in stored["diaObjectId"][starts == self._newest_mjd]}
         return [int(i) for i in stored["diaObjectId"]]
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether a database was away or locked, which may heal; a wrong file, name or login does not by itself."""
-    never = ("unable to open", "authentication failed", "does not exist")
-    return isinstance(error, OperationalError) and not any(words in str(error) for words in never)
 
 
 def to_catalog(table: str, frame: pd.DataFrame) -> Catalog:

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import cdshealpix.nested
 import fitsio
 import numpy as np
-from astropy import units
-from astropy.coordinates import Latitude, Longitude
 from numpy.typing import NDArray
 
 from core.camera import Camera, load_camera
@@ -21,6 +18,7 @@ from core.errors import ConfigurationError, RejectedInputError
 from core.flags import MASK_DTYPE, Mask
 from service.storage.footprint import covering_patches, detector_corners, detector_radius_deg
 from service.storage.recipe import BundleKey, PartKind, PartRecipe, Recipe
+from service.storage.sky_pixels import cone_cells
 
 Array = NDArray[Any]
 
@@ -190,7 +188,11 @@ class Datastore:
         corners = detector_corners(self.camera, key.detector, key.ra_deg, key.dec_deg, key.rot_sky_deg)
         ra, dec, radius = detector_radius_deg(corners)
         radius += REFERENCE_PAD_DEG
-        files = [path for pixel in _cone(ra, dec, radius) if (path := self._reference_path(pixel)).is_file()]
+        files = [
+            path
+            for pixel in cone_cells(ra, dec, radius, REFERENCE_ORDER)
+            if (path := self._reference_path(pixel)).is_file()
+        ]
         stamp = "-".join(f"{path.stem}.{path.stat().st_mtime_ns}" for path in files)
         selector = " ".join([f"{ra:.6f}", f"{dec:.6f}", f"{radius:.6f}", *(path.stem for path in files)])
         name = f"refcat@{stamp}#{selector}"
@@ -254,14 +256,6 @@ def _check_calibration(path: Path, kind: str, key: BundleKey) -> None:
         raise RejectedInputError(
             f"{path.name} is not what its name says", code="wrong_calibration", kind=kind, detector=key.detector
         )
-
-
-def _cone(ra_deg: float, dec_deg: float, radius_deg: float) -> list[int]:
-    """HEALPix pixels (nested) that a circle touches."""
-    pixels, _, _ = cdshealpix.nested.cone_search(
-        Longitude(ra_deg, units.deg), Latitude(dec_deg, units.deg), radius_deg * units.deg, REFERENCE_ORDER, flat=True
-    )
-    return sorted(int(pixel) for pixel in pixels)
 
 
 def _native(array: Array, dtype: Any) -> Array:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from core.camera import Camera
 from core.contracts.bundle import History, PartSource
 from core.contracts.catalogs import Catalog, take_rows
-from core.errors import TransientError
+from core.errors import ConfigurationError, TransientError
 from service.storage.codec import SPOILED
 from service.storage.recipe import BundleKey
 from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
@@ -23,6 +23,8 @@ FORMAT: Final = 1
 BASE_TTL_S: Final = 3600
 PRUNE_AFTER_S: Final = 900.0
 """A tail entry that a newer base holds is kept this long for workers that still have the older base."""
+WARM_LEVELS: Final = 3
+"""HEALPix levels above the cells, whose cells are read from the APDB at once: half a degree wide."""
 MARGIN_DEG: Final = 5 / 3600
 _NOWHERE: Final = (0.0, -90.0, 1e-4, 51544.0)
 SENTINEL_FIELD: Final = "1"
@@ -80,6 +82,30 @@ class HistoryStore:
             bases |= fresh
         rows = with_latest_objects(join_histories(list(bases.values())))
         return rows, PartSource.COLD if missing else PartSource.REDIS
+
+    def warm(self, cells: Iterable[int], mjd_tai: float, keep_s: int, done: Callable[[int], None]) -> int:
+        """Leave the bases of cells in Redis for ``keep_s``, those it lacks; how many rows that was.
+
+        ``done`` hears of each number of cells that is there. Raises ``TransientError`` where the APDB or Redis does not
+        answer.
+        """
+        if self._client is None or self._apdb is None:
+            raise ConfigurationError("a history needs an APDB and a cache to be warmed", code="nothing_to_warm")
+        groups: dict[int, list[int]] = {}
+        for cell in cells:
+            groups.setdefault(cell >> (2 * WARM_LEVELS), []).append(cell)
+        n_rows = 0
+        for _, group in sorted(groups.items()):
+            try:
+                there = self._client.exists
+                missing = [cell for cell in group if not there(self._base_key(cell))]
+                fresh = self._read_cold(missing, mjd_tai) if missing else {}
+                self._store_bases(fresh, keep_s)
+            except redis.RedisError as error:
+                raise TransientError("the cache does not answer", code="history_unavailable") from error
+            n_rows += sum(base.dia_sources.size + base.dia_forced_sources.size for base in fresh.values())
+            done(len(group))
+        return n_rows
 
     def read_tail(self, cells: Iterable[int]) -> History:
         """What the sink appended for these cells; the caller's client bounds the time.
@@ -140,21 +166,23 @@ class HistoryStore:
         return bases
 
     def _write_bases(self, bases: dict[int, History]) -> None:
-        if self._client is None:
+        with suppress(redis.RedisError):  # The next load reads the APDB again; this one has what it needs.
+            self._store_bases(bases, BASE_TTL_S)
+
+    def _store_bases(self, bases: dict[int, History], keep_s: int) -> None:
+        """Set bases, and take what they hold out of the tails, once it is old."""
+        if self._client is None or not bases:
             return
         now_s = self._now_s()
-        try:
-            pipeline = self._client.pipeline(transaction=False)
-            for cell, base in bases.items():
-                pipeline.set(self._base_key(cell), _pack_entry(now_s, base), ex=BASE_TTL_S)
-                pipeline.hgetall(self._tail_key(cell))
-            tails = pipeline.execute()[1::2]
-            for (cell, base), tail in zip(bases.items(), tails, strict=True):
-                held = [field for field, value in tail.items() if _is_held(base, value, now_s)]
-                if held:
-                    self._client.hdel(self._tail_key(cell), *held)
-        except redis.RedisError:
-            return  # The next load reads the APDB again; this one has what it needs.
+        pipeline = self._client.pipeline(transaction=False)
+        for cell, base in bases.items():
+            pipeline.set(self._base_key(cell), _pack_entry(now_s, base), ex=keep_s)
+            pipeline.hgetall(self._tail_key(cell))
+        tails = pipeline.execute()[1::2]
+        for (cell, base), tail in zip(bases.items(), tails, strict=True):
+            held = [field for field, value in tail.items() if _is_held(base, value, now_s)]
+            if held:
+                self._client.hdel(self._tail_key(cell), *held)
 
     def _base_key(self, cell: int) -> str:
         return f"{self._prefix}:base:{HISTORY_ORDER}:{cell}"

@@ -2,10 +2,8 @@
 
 from typing import Final
 
-import cdshealpix.nested
+import hpgeom
 import numpy as np
-from astropy import units
-from astropy.coordinates import Latitude, Longitude
 from numpy.typing import NDArray
 
 from core.camera import Camera
@@ -26,25 +24,30 @@ def cells_of(ra_deg: Float64, dec_deg: Float64, order: int) -> Int64:
     """(n,) nested HEALPix cells of positions."""
     if ra_deg.size == 0:
         return np.empty(0, np.int64)
-    lon, lat = Longitude(ra_deg, units.deg), Latitude(dec_deg, units.deg)
-    return np.asarray(cdshealpix.nested.lonlat_to_healpix(lon, lat, order), np.int64)
+    return np.asarray(hpgeom.angle_to_pixel(1 << order, ra_deg, dec_deg), np.int64)
 
 
 def neighborhood(cells: Int64, order: int) -> Int64:
     """(n, 9) each cell and its neighbors; -1 where a corner of the sphere has none."""
-    return np.asarray(cdshealpix.nested.neighbours(cells.astype(np.uint64), order), np.int64)
+    return np.column_stack([cells, hpgeom.neighbors(1 << order, cells)])
 
 
 def cell_circle(cells: list[int], order: int) -> tuple[float, float, float]:
     """Center (ra, dec) and radius [deg] of a circle that holds whole cells."""
-    lon, lat = cdshealpix.nested.vertices(np.array(cells, np.uint64), order)
-    ra, dec = np.radians(lon.deg).ravel(), np.radians(lat.deg).ravel()
+    lon, lat = hpgeom.boundaries(1 << order, np.array(cells, np.int64))
+    ra, dec = np.radians(lon).ravel(), np.radians(lat).ravel()
     vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
     center = vectors.mean(axis=1)
     center /= np.linalg.norm(center)
     radius = np.degrees(np.arccos(np.clip((vectors.T @ center).min(), -1, 1)))
     x, y, z = center
     return float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arcsin(z))), float(radius)
+
+
+def cone_cells(ra_deg: float, dec_deg: float, radius_deg: float, order: int) -> list[int]:
+    """Cells that a circle touches, and perhaps a few beside it."""
+    cells = hpgeom.query_circle(1 << order, ra_deg, dec_deg, radius_deg, inclusive=True)
+    return sorted(int(cell) for cell in cells)
 
 
 def detector_cells(camera: Camera, detector: int, ra_deg: float, dec_deg: float, rot_sky_deg: float) -> list[int]:
@@ -56,7 +59,6 @@ def detector_cells(camera: Camera, detector: int, ra_deg: float, dec_deg: float,
     middle = offsets.mean(axis=0)
     stretch = 1 + 2 * PAD_ARCSEC / 3600 / np.ptp(offsets[:, 1])
     grown = middle + stretch * (offsets - middle)
-    lon = Longitude((grown[:, 0] + ra0) % 360, units.deg)
-    lat = Latitude(np.clip(grown[:, 1] + dec0, -90, 90), units.deg)
-    cells, _, _ = cdshealpix.nested.polygon_search(lon, lat, HISTORY_ORDER, flat=True)
+    lon, lat = (grown[:, 0] + ra0) % 360, np.clip(grown[:, 1] + dec0, -90, 90)
+    cells = hpgeom.query_polygon(1 << HISTORY_ORDER, lon, lat, inclusive=True)
     return sorted(int(cell) for cell in cells)

@@ -15,7 +15,7 @@ from alerts.packet import AlertContext, build_alerts
 from alerts.schema import NAMESPACE, SCHEMA_ID, alert_schema, schema_folder, schema_json
 from core.contracts.wcs import Wcs
 from core.errors import RejectedInputError
-from tests.unit.alerts.test_packet import make_history, make_result
+from tests.unit.alerts.test_packet import make_history, make_result, past_of
 
 WCS = Wcs(crpix=np.zeros(2), crval=np.array([10.0, 20.0]), cd=np.eye(2) * 5e-5)
 
@@ -32,7 +32,7 @@ def test_the_schemas_name_fields_and_id_are_the_published_ones() -> None:
 def test_the_packages_own_reader_decodes_our_alerts() -> None:
     result, history = make_result([5, 0]), make_history([5], per_object=4)
     schema = Schema.from_file(str(schema_folder() / f"{NAMESPACE}.alert.avsc"))
-    for _, data in build_alerts(result, history, AlertContext(wcs=WCS)):
+    for _, data in build_alerts(result, past_of(history), AlertContext(wcs=WCS)):
         assert schema.deserialize(data[5:]) == decode_alert(data)
 
 
@@ -53,7 +53,7 @@ def test_the_published_sample_goes_through_our_codec() -> None:
 
 def test_a_reader_with_only_the_json_decodes_an_alert() -> None:
     result, history = make_result([5]), make_history([5], per_object=4)
-    data = build_alerts(result, history, AlertContext(wcs=WCS))[0][1]
+    data = build_alerts(result, past_of(history), AlertContext(wcs=WCS))[0][1]
     schema = fastavro.parse_schema(json.loads(schema_json()))
     record = fastavro.schemaless_reader(io.BytesIO(data[5:]), schema, None)
     assert record == decode_alert(data)

@@ -53,4 +53,8 @@ def test_without_a_log_there_is_nothing_to_make() -> None:
 
 def test_a_broker_spreads_the_alerts() -> None:
     counts = topics.partition_counts("kafka://broker:9092", 189)
-    assert {topic for topic, count in counts.items() if count == 189} == {topics.WORK, topics.ALERTS}
+    assert {topic for topic, count in counts.items() if count == 189} == {
+        topics.WORK,
+        topics.ALERTS,
+        topics.FEATURES,
+    }

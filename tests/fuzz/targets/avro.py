@@ -24,10 +24,12 @@ from alerts.files import read_alerts, write_alerts
 from alerts.packet import AlertContext, AlertFailure, build_alerts
 from alerts.schema import NAMESPACE, schema_folder
 from core.contracts.bundle import History
-from core.contracts.catalogs import NULL_LONG, Catalog, empty_catalog
+from core.contracts.catalogs import LIGHT_CURVE_FEATURES, NULL_LONG, Catalog, empty_catalog
+from core.contracts.exposure import VisitInfo
 from core.contracts.results import Cutouts, DetectorResult
 from core.contracts.wcs import Wcs
 from core.errors import Outcome, RejectedInputError
+from core.stages.past import Past
 from tests.fuzz.hostile_catalogs import DTYPES, Tables, make_tables, meanings, unpack_tables
 from tests.fuzz.mutate import spoil_bytes, spoil_object
 from tests.fuzz.target import ACCEPTED, Target
@@ -222,10 +224,25 @@ def build(tables: Tables, failures: list[AlertFailure]) -> list[tuple[int, bytes
     result = DetectorResult(
         outcome=Outcome.ALERTS, dia_sources=rows["diaSource"], dia_objects=rows["diaObject"],
         dia_forced_sources=empty_catalog(DTYPES["diaForcedSource"], 0), ss_sources=rows["ssSource"],
+        light_curve_features=empty_catalog(LIGHT_CURVE_FEATURES, 0),
         object_index=np.where(np.arange(n) < n_objects, np.arange(n), -1), counts={}, summary={}, timings=(),
         cutouts=small_cutouts(n, tables.choices) if tables.choices % 4 == 0 else None,
     )  # fmt: skip
-    return build_alerts(result, history, AlertContext(wcs=WCS, mpc_orbits=rows["mpc_orbits"]), failures)
+    return build_alerts(
+        result,
+        Past.of(history, visit_of(rows["diaSource"])),
+        AlertContext(wcs=WCS, mpc_orbits=rows["mpc_orbits"]),
+        failures,
+    )
+
+
+def visit_of(sources: Catalog) -> VisitInfo:
+    """A visit of the sources' time, and of a number that no row has."""
+    midpoint = float(sources["midpointMjdTai"].max()) if sources.size else 0.0
+    return VisitInfo(
+        instrument="t", group="g", visit=-(1 << 62), detector=0, band="r", exposure_start_mjd_tai=midpoint,
+        exposure_end_mjd_tai=midpoint, exposure_time_s=30.0, ra_deg=0.0, dec_deg=0.0, rot_sky_deg=0.0,
+    )  # fmt: skip
 
 
 def small_cutouts(n: int, seed: int) -> Cutouts:

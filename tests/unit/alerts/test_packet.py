@@ -7,26 +7,31 @@ from typing import Any
 import fastavro
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alerts.check import check_alert
 from alerts.codec import FRAME_BYTES, decode_alert, encode_alert
 from alerts.files import read_alerts, write_alerts
 from alerts.packet import AlertContext, AlertFailure, build_alerts
 from alerts.schema import SCHEMA_ID, alert_schema, schema_json
-from core.contracts.bundle import History
+from core.contracts.bundle import History, HistoryIndex
 from core.contracts.catalogs import (
     DIA_FORCED_SOURCE,
     DIA_OBJECT,
     DIA_SOURCE,
+    LIGHT_CURVE_FEATURES,
     MPC_ORBITS,
     NULL_LONG,
     SS_SOURCE,
     Catalog,
     empty_catalog,
 )
+from core.contracts.exposure import VisitInfo
 from core.contracts.results import Cutouts, DetectorResult
 from core.contracts.wcs import Wcs
 from core.errors import Outcome, RejectedInputError
+from core.stages.past import Past
 from tests.unit.alerts.records import plain_record, random_catalog
 
 MIDPOINT = 61000.25
@@ -50,6 +55,37 @@ def make_history(objects: list[int], per_object: int) -> History:
         dia_sources=tables["diaSource"],
         dia_forced_sources=tables["diaForcedSource"],
     )
+
+
+VISIT = VisitInfo(
+    instrument="t", group="g", visit=1, detector=1, band="r", exposure_start_mjd_tai=MIDPOINT - 1e-4,
+    exposure_end_mjd_tai=MIDPOINT + 1e-4, exposure_time_s=17.28, ra_deg=53.1, dec_deg=-27.8, rot_sky_deg=0.0,
+)  # fmt: skip
+
+
+def past_of(history: History) -> Past:
+    """The history as a visit at the midpoint sees it."""
+    return Past.of(history, VISIT)
+
+
+@given(seed=st.integers(0, 2**32 - 1), fraction=st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_packets_do_not_depend_on_what_is_base_and_what_was_appended(seed: int, fraction: float) -> None:
+    """Byte for byte; the appended rows in any order, some of them in the base as well."""
+    result, whole = make_result([77, 5, 0, 99, 5], cutouts=False), make_history([5, 77, 99], per_object=6)
+    rng = np.random.default_rng(seed)
+    base, tail = {}, {}
+    for name in ("dia_sources", "dia_forced_sources"):
+        rows: Catalog = getattr(whole, name)
+        rows[rows.dtype.names[0]] = 1 + np.arange(rows.size)  # type: ignore[index]
+        is_appended = rng.random(rows.size) < fraction
+        base[name] = rows[~is_appended]
+        tail[name] = rng.permutation(rows[is_appended | (rng.random(rows.size) < 0.2)])
+    none = whole.dia_objects
+    prefetched, appended = History(dia_objects=none, **base), History(dia_objects=none, **tail)
+    past = Past(prefetched, HistoryIndex.of(prefetched), appended, VISIT)
+    context = AlertContext(wcs=WCS)
+    assert build_alerts(result, past, context) == build_alerts(result, past_of(whole), context)
 
 
 def make_cutouts(n: int, rng: np.random.Generator) -> Cutouts:
@@ -94,6 +130,7 @@ def make_result(object_ids: list[int], cutouts: bool = True) -> DetectorResult:
         dia_objects=objects,
         dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
         ss_sources=matches,
+        light_curve_features=empty_catalog(LIGHT_CURVE_FEATURES, 0),
         object_index=index.astype(np.int64),
         cutouts=make_cutouts(n, rng) if cutouts else None,
         counts={},
@@ -134,7 +171,7 @@ def expected_record(result: DetectorResult, history: History, i: int, decoded: d
 @pytest.mark.parametrize("with_cutouts", [True, False])
 def test_packets_equal_fastavros_encoding_of_the_same_records(with_cutouts: bool) -> None:
     result, history = make_result([77, 5, 0, 99, 5], with_cutouts), make_history([5, 77, 6], per_object=6)
-    alerts = build_alerts(result, history, AlertContext(wcs=WCS, observation_reason="science"))
+    alerts = build_alerts(result, past_of(history), AlertContext(wcs=WCS, observation_reason="science"))
     assert [i for i, _ in alerts] == [1000, 1001, 1002, 1003, 1004]
     for i, (_, data) in enumerate(alerts):
         decoded = decode_alert(data)
@@ -151,7 +188,7 @@ def test_a_match_carries_the_orbit_that_is_known() -> None:
     orbits = empty_catalog(MPC_ORBITS, 1)
     orbits["designation"], orbits["id"], orbits["a"] = "2026 AB1", 7, 2.5
     orbits["packed_primary_provisional_designation"] = orbits["unpacked_primary_provisional_designation"] = "K26A01B"
-    alerts = build_alerts(result, make_history([], 1), AlertContext(wcs=WCS, mpc_orbits=orbits))
+    alerts = build_alerts(result, past_of(make_history([], 1)), AlertContext(wcs=WCS, mpc_orbits=orbits))
     first, second = (decode_alert(data) for _, data in alerts)
     assert first["mpc_orbits"] is None
     assert (second["mpc_orbits"]["id"], second["mpc_orbits"]["a"]) == (7, 2.5)
@@ -165,7 +202,7 @@ def test_a_broken_row_is_reported_and_kept_off_the_wire() -> None:
     result.dia_objects["dec"][1] = np.inf
     history.dia_sources["x"][5] = np.nan
     failures: list[AlertFailure] = []
-    alerts = build_alerts(result, history, AlertContext(wcs=WCS), failures)
+    alerts = build_alerts(result, past_of(history), AlertContext(wcs=WCS), failures)
     assert [i for i, _ in alerts] == [1001]
     assert [(f.dia_source_id, f.column) for f in failures] == [(1000, "diaSource.ra"), (1001, "diaObject.dec")]
     record = decode_alert(alerts[0][1])
@@ -177,18 +214,18 @@ def test_a_broken_row_is_reported_and_kept_off_the_wire() -> None:
 def test_sources_below_the_reliability_are_not_sent() -> None:
     result = make_result([5, 6, 7], cutouts=False)
     result.dia_sources["reliability"] = [0.2, np.nan, 0.8]
-    alerts = build_alerts(result, make_history([], 1), AlertContext(wcs=WCS, min_reliability=0.5))
+    alerts = build_alerts(result, past_of(make_history([], 1)), AlertContext(wcs=WCS, min_reliability=0.5))
     assert [i for i, _ in alerts] == [1001, 1002]
 
 
 def test_no_sources_no_alerts() -> None:
-    assert build_alerts(make_result([], cutouts=False), make_history([], 1), AlertContext(wcs=WCS)) == []
+    assert build_alerts(make_result([], cutouts=False), past_of(make_history([], 1)), AlertContext(wcs=WCS)) == []
 
 
 @pytest.fixture(scope="module")
 def record() -> dict[str, Any]:
     result, history = make_result([5]), make_history([5], per_object=4)
-    return decode_alert(build_alerts(result, history, AlertContext(wcs=WCS))[0][1])
+    return decode_alert(build_alerts(result, past_of(history), AlertContext(wcs=WCS))[0][1])
 
 
 @pytest.mark.parametrize(
@@ -241,7 +278,7 @@ def test_garbled_packets_are_rejected(record: dict[str, Any]) -> None:
 
 def test_alert_files_are_read_by_fastavro(tmp_path: Path) -> None:
     result, history = make_result([5, 6, 0]), make_history([5, 6], per_object=4)
-    alerts = [data for _, data in build_alerts(result, history, AlertContext(wcs=WCS))]
+    alerts = [data for _, data in build_alerts(result, past_of(history), AlertContext(wcs=WCS))]
     path = tmp_path / "alerts.avro"
     assert write_alerts(path, alerts) == 3
     first = path.read_bytes()

@@ -4,13 +4,24 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from core.contracts.bundle import History
 from core.workspace import Workspace
 from service.bundle_keys import readout_key
 from service.bundles import BundleShelf
 from service.storage.recipe import BundleKey
+from service.storage.tables import empty_history
 from tests.support.service.builders import readout
 
 KEY = readout_key(readout())
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """As much of a bundle as the shelf looks at."""
+
+    key: BundleKey
+    numbered: int | None = None
+    history: History = field(default_factory=empty_history)
 
 
 @dataclass
@@ -22,7 +33,7 @@ class Packed:
 
     def unpack(self, _workspace: Workspace) -> Any:
         self.decoded.append(self.key)
-        return ("bundle", self.key)
+        return Decoded(self.key)
 
 
 @dataclass
@@ -41,7 +52,7 @@ class Store:
 
         def number(bundle: Any, key: BundleKey) -> Any:
             self.numbered.append(key)
-            return (*bundle, key.visit)
+            return replace(bundle, numbered=key.visit)
 
         def wait(_key: BundleKey, _event: threading.Event) -> None:
             return None
@@ -49,12 +60,18 @@ class Store:
         return BundleShelf(load, wait, number, lambda: self.now, 120.0)
 
 
+def taken_key(shelf: BundleShelf, key: BundleKey) -> BundleKey:
+    bundle: Any = shelf.take(key).bundle
+    found: BundleKey = bundle.key
+    return found
+
+
 def test_a_prepared_bundle_is_decoded_before_it_is_taken() -> None:
     store = Store()
     shelf = store.shelf()
     shelf.prepare(KEY)
     assert store.decoded == [KEY]
-    assert shelf.take(KEY) == ("bundle", KEY)
+    assert taken_key(shelf, KEY) == KEY
     assert (store.loads, store.decoded) == ([KEY], [KEY])
 
 
@@ -78,7 +95,7 @@ def test_what_was_not_prepared_or_for_another_pointing_is_loaded_at_the_readout(
     shelf = store.shelf()
     elsewhere = replace(KEY, ra_deg=KEY.ra_deg + 0.01)
     shelf.prepare(elsewhere)
-    assert shelf.take(KEY) == ("bundle", KEY)
+    assert taken_key(shelf, KEY) == KEY
     assert store.loads == [elsewhere, KEY]
 
 
@@ -86,7 +103,8 @@ def test_a_bundle_without_visit_number_is_completed() -> None:
     store = Store()
     shelf = store.shelf()
     shelf.prepare(replace(KEY, visit=None))
-    assert shelf.take(KEY)[-1] == KEY.visit
+    bundle: Any = shelf.take(KEY).bundle
+    assert bundle.numbered == KEY.visit
     assert (len(store.loads), store.numbered) == (1, [KEY])
 
 

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from core.contracts.bundle import History
 from core.contracts.catalogs import (
-    DIA_FORCED_SOURCE,
     DIA_OBJECT,
     DIA_SOURCE,
     EPHEMERIS,
@@ -29,16 +27,13 @@ RA, DEC = 150.0, -30.0
 COS = np.cos(np.radians(DEC))
 
 
-def history_of(east: list[float], north: list[float]) -> History:
+def objects_of(east: list[float], north: list[float]) -> Catalog:
     objects = empty_catalog(DIA_OBJECT, len(east))
     objects["diaObjectId"] = 1000 + np.arange(len(east))
     objects["ra"] = RA + np.array(east) * ARCSEC / COS
     objects["dec"] = DEC + np.array(north) * ARCSEC
     objects["raErr"] = objects["decErr"] = 0.02 * ARCSEC
-    return History(
-        dia_objects=objects, dia_sources=empty_catalog(DIA_SOURCE, 0),
-        dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
-    )  # fmt: skip
+    return objects
 
 
 def sources_at(east: list[float], north: list[float], error_arcsec: float = 0.05) -> Catalog:
@@ -72,18 +67,18 @@ def test_each_source_finds_its_object() -> None:
     random = np.random.default_rng(2)
     east, north = random.uniform(-300, 300, (2, 200))
     shuffled = random.permutation(200)
-    history = history_of(list(east), list(north))
+    objects = objects_of(list(east), list(north))
     sources = sources_at(
         list(east[shuffled] + random.normal(0, 0.05, 200)), list(north[shuffled] + random.normal(0, 0.05, 200))
     )
-    found = associate(sources, history, no_ephemerides(), VISIT, CONFIG)
+    found = associate(sources, objects, no_ephemerides(), VISIT, CONFIG)
     np.testing.assert_array_equal(found.history_index, shuffled)
     assert not found.is_new.any()
 
 
 def test_beyond_the_radius_is_new() -> None:
     found = associate(
-        sources_at([0.9, 31.2], [0.0, 0.0]), history_of([0.0, 30.0], [0.0, 0.0]), no_ephemerides(), VISIT, CONFIG
+        sources_at([0.9, 31.2], [0.0, 0.0]), objects_of([0.0, 30.0], [0.0, 0.0]), no_ephemerides(), VISIT, CONFIG
     )
     assert found.history_index.tolist() == [0, -1]
     assert found.is_new.tolist() == [False, True]
@@ -91,15 +86,15 @@ def test_beyond_the_radius_is_new() -> None:
 
 def test_conflicts_take_the_best_sum_one_to_one() -> None:
     # two sources nearest to the same object: greedy would give the second nothing
-    history = history_of([0.0, 0.7], [0.0, 0.0])
-    found = associate(sources_at([0.1, -0.5], [0.0, 0.0]), history, no_ephemerides(), VISIT, CONFIG)
+    objects = objects_of([0.0, 0.7], [0.0, 0.0])
+    found = associate(sources_at([0.1, -0.5], [0.0, 0.0]), objects, no_ephemerides(), VISIT, CONFIG)
     assert found.history_index.tolist() == [1, 0]
 
 
 def test_crowded_matching_equals_the_dense_optimum() -> None:
     random = np.random.default_rng(9)
     objects, points = random.uniform(0, 6, (2, 40)), random.uniform(0, 6, (2, 40))
-    found = associate(sources_at(*map(list, points)), history_of(*map(list, objects)), no_ephemerides(), VISIT, CONFIG)
+    found = associate(sources_at(*map(list, points)), objects_of(*map(list, objects)), no_ephemerides(), VISIT, CONFIG)
     east = points[0][:, None] - objects[0]
     north = points[1][:, None] - objects[1]
     variance = 0.05**2 + 0.02**2 + 0.05**2
@@ -116,21 +111,21 @@ def test_crowded_matching_equals_the_dense_optimum() -> None:
 
 
 def test_solar_system_comes_first_with_the_error_of_its_ephemeris() -> None:
-    history = history_of([0.0], [0.0])
+    objects = objects_of([0.0], [0.0])
     sources = sources_at([0.05, 60.0], [0.0, 0.0])
-    found = associate(sources, history, mover(1.2, 0.0), VISIT, CONFIG)
+    found = associate(sources, objects, mover(1.2, 0.0), VISIT, CONFIG)
     assert found.ephemeris_index.tolist() == [0, -1]
     assert found.history_index.tolist() == [-1, -1]
     assert found.is_new.tolist() == [False, True]
     late = mover(0.0, 0.0)
     late["endMjdTai"] = VISIT.midpoint_mjd_tai - 0.5
-    assert associate(sources, history, late, VISIT, CONFIG).ephemeris_index.tolist() == [-1, -1]
+    assert associate(sources, objects, late, VISIT, CONFIG).ephemeris_index.tolist() == [-1, -1]
 
 
 def test_flagged_sources_make_no_object_and_are_dropped_unless_they_match_one() -> None:
     sources = sources_at([0.0, 30.0, 60.0], [0.0, 0.0, 0.0])
     sources["pixelFlags_crCenter"][1:] = 1
-    found = associate(sources, history_of([60.0], [0.0]), no_ephemerides(), VISIT, CONFIG)
+    found = associate(sources, objects_of([60.0], [0.0]), no_ephemerides(), VISIT, CONFIG)
     assert found.is_new.tolist() == [True, False, False]
     assert found.history_index.tolist() == [-1, -1, 0]
     kept, association = drop_orphans(sources, found)
@@ -140,23 +135,23 @@ def test_flagged_sources_make_no_object_and_are_dropped_unless_they_match_one() 
 
 def test_claims_propose_ids_and_take_the_answers() -> None:
     sources = sources_at([0.0, 30.0, 60.0, 30.6, 90.0], [0.0] * 5)
-    history = history_of([0.1], [0.0])
+    objects = objects_of([0.1], [0.0])
     ephemerides = mover(90.0, 0.2)
-    found = associate(sources, history, ephemerides, VISIT, CONFIG)
+    found = associate(sources, objects, ephemerides, VISIT, CONFIG)
     claims = new_object_claims(sources, found, CONFIG)
     # rows 1 and 3 are 0.6 arcsec apart: one object, claimed by the brighter
     assert claims.row.tolist() == [2, 3]
     assert claims.proposed_id.tolist() == [3, 4]
     assert claims.follower_row.tolist() == [1]
     assert claims.follower_claim.tolist() == [1]
-    out = apply_claims(sources, found, history, ephemerides, claims, np.array([555, 4]))
+    out = apply_claims(sources, found, objects, ephemerides, claims, np.array([555, 4]))
     assert out["diaObjectId"].tolist() == [1000, 4, 555, 4, NULL_LONG]
     assert out["ssObjectId"].tolist() == [NULL_LONG] * 4 + [77]
     assert (sources["diaObjectId"] == NULL_LONG).all()
 
 
 def test_nothing_to_match() -> None:
-    empty = associate(sources_at([], []), history_of([0.0], [0.0]), mover(0, 0), VISIT, CONFIG)
+    empty = associate(sources_at([], []), objects_of([0.0], [0.0]), mover(0, 0), VISIT, CONFIG)
     assert empty.is_new.size == 0
     claims = new_object_claims(sources_at([], []), empty, CONFIG)
     assert claims.row.size == 0

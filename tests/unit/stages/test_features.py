@@ -6,7 +6,9 @@ import pytest
 
 from core.contracts.bundle import History
 from core.contracts.catalogs import BANDS, DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, Catalog, empty_catalog
-from core.stages.features import band_index, update_objects
+from core.stages.features import update_objects
+from core.stages.light_curves import band_index
+from core.stages.past import Past
 from tests.support.sky_scene import VISIT
 
 N_OBJECTS = 25
@@ -56,7 +58,7 @@ def merged(past: Catalog, present: Catalog, names: list[str]) -> pd.DataFrame:
 
 def test_every_feature_equals_pandas() -> None:
     now, forced, history = scene()
-    objects, index = update_objects(now, forced, history, VISIT)
+    objects, index = update_objects(now, forced, Past.of(history, VISIT), VISIT)
     assert (objects["diaObjectId"][index] == now["diaObjectId"]).all()
     names = ["diaObjectId", "band", "midpointMjdTai", "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr"]
     sources = merged(history.dia_sources, now, names)
@@ -101,7 +103,7 @@ def statistics(flux: pd.Series, error: pd.Series, mjd: pd.Series) -> dict[str, f
 
 def test_position_is_the_inverse_covariance_mean() -> None:
     now, forced, history = scene()
-    objects, _ = update_objects(now, forced, history, VISIT)
+    objects, _ = update_objects(now, forced, Past.of(history, VISIT), VISIT)
     rows = np.concatenate([history.dia_sources, now])
     rows = rows[(rows["diaObjectId"] == 105) & np.isnan(rows["timeWithdrawnMjdTai"])]
     scale = np.array([np.cos(np.radians(-30)), 1.0])
@@ -124,7 +126,7 @@ def test_position_is_the_inverse_covariance_mean() -> None:
 
 def test_span_and_new_objects() -> None:
     now, forced, history = scene()
-    objects, index = update_objects(now, forced, history, VISIT)
+    objects, index = update_objects(now, forced, Past.of(history, VISIT), VISIT)
     new = objects[objects["diaObjectId"] == 9999][0]
     assert new["nDiaSources"] == 1
     assert new["firstDiaSourceMjdTai"] == VISIT.midpoint_mjd_tai
@@ -141,7 +143,7 @@ def test_span_and_new_objects() -> None:
 def test_sources_without_object_are_left_out() -> None:
     now, forced, history = scene()
     now["diaObjectId"] = np.iinfo(np.int64).min
-    objects, index = update_objects(now, forced, history, VISIT)
+    objects, index = update_objects(now, forced, Past.of(history, VISIT), VISIT)
     assert objects.size == 0
     assert (index == -1).all()
 

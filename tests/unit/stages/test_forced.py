@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from core.contracts.bundle import History
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, empty_catalog
 from core.ids import source_ids
 from core.stages.forced import ForcedTargets, force_photometry, forced_targets
@@ -52,16 +51,12 @@ def test_targets_are_old_objects_inside_and_all_detected_now() -> None:
     objects["ra"], objects["dec"] = exposure.wcs.pixel_to_sky(
         np.array([50.0, 60.0, 70.0, 900.0]), np.array([50.0, 60.0, 70.0, 50.0])
     )
-    history = History(
-        dia_objects=objects, dia_sources=empty_catalog(DIA_SOURCE, 0),
-        dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
-    )  # fmt: skip
     sources = empty_catalog(DIA_SOURCE, 3)
     sources["diaObjectId"][:2] = [30, 5]
     sources["ra"], sources["dec"] = exposure.wcs.pixel_to_sky(
         np.array([70.5, 100.0, 1.0]), np.array([70.0, 100.0, 1.0])
     )
-    targets = forced_targets(sources, history, exposure)
+    targets = forced_targets(sources, objects, exposure)
     assert targets.dia_object_id.tolist() == [5, 10, 30]
     assert targets.ra[2] == objects["ra"][2]
     assert targets.ra[0] == sources["ra"][1]

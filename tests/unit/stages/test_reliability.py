@@ -246,6 +246,6 @@ def test_alerts_below_min_reliability_are_not_sent(visit: tuple[FirstHalf, Detec
     assert first.subtraction is not None
     limit = float(np.median(result.dia_sources["reliability"]))
     context = AlertContext(wcs=first.exposure.wcs, min_reliability=limit)
-    sent = [i for i, _ in build_alerts(result, first.subtraction.history, context)]
+    sent = [i for i, _ in build_alerts(result, first.subtraction.past, context)]
     assert sent == result.dia_sources["diaSourceId"][result.dia_sources["reliability"] >= limit].tolist()
     assert 0 < len(sent) <= result.dia_sources.size
