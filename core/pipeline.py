@@ -7,7 +7,6 @@ answered ids to :meth:`Pipeline.finish`, which does forced photometry, objects a
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,16 +143,8 @@ class Pipeline:
             return first
         return self._subtracted(first, warped, bundle, tail, remaining_s)
 
-    def finish(
-        self,
-        first: FirstHalf,
-        claimed_ids: NDArray[np.int64] | None = None,
-        remaining_s: Callable[[], float] = lambda: inf,
-    ) -> DetectorResult:
-        """Forced photometry, objects, solar-system rows, cutouts, wide features.
-
-        ``claimed_ids`` answer ``first.claims``; wide features are dropped when too little of the clock is left.
-        """
+    def finish(self, first: FirstHalf, claimed_ids: NDArray[np.int64] | None = None) -> DetectorResult:
+        """Forced photometry, objects, solar-system rows, cutouts; ``claimed_ids`` answer ``first.claims``."""
         watch, visit_info = first.stopwatch, first.exposure.visit_info
         done = first.subtraction
         if done is None:
@@ -170,23 +161,32 @@ class Pipeline:
             ss_sources = describe(sources, done.association, done.ephemerides, visit_info)
         with watch.stage("cutouts"):
             cutouts = cut_stamps(done.difference, first.exposure, done.template, sources)
-        with watch.stage("wide_features"):
-            is_wanted = self.config.wide_features.is_computed
-            is_in_time = remaining_s() > self.config.optional_work_s
-            chosen = objects if is_wanted and is_in_time else objects[:0]
-            wide = self._wide_features.of(chosen, sources, forced, done.past, visit_info)
         return DetectorResult(
             outcome=Outcome.ALERTS,
             dia_sources=sources,
             dia_objects=objects,
             dia_forced_sources=forced,
             ss_sources=ss_sources,
-            light_curve_features=wide,
             object_index=object_index,
             cutouts=cutouts,
-            counts=first.counts | {"features_dropped": int(is_wanted and not is_in_time)},
+            counts=first.counts,
             summary=first.summary,
             timings=watch.timings,
+        )
+
+    def light_curve_features(self, first: FirstHalf, result: DetectorResult) -> Catalog:
+        """LIGHT_CURVE_FEATURES rows of a finished visit's objects.
+
+        No alert waits for them: of the frames nothing is needed, of the bundle its history.
+        """
+        if first.subtraction is None or not self.config.wide_features.is_computed:
+            return empty_catalog(LIGHT_CURVE_FEATURES, 0)
+        return self._wide_features.of(
+            result.dia_objects,
+            result.dia_sources,
+            result.dia_forced_sources,
+            first.subtraction.past,
+            first.exposure.visit_info,
         )
 
     def _calibrated(
@@ -369,7 +369,6 @@ def _without_alerts(first: FirstHalf) -> DetectorResult:
         dia_objects=empty_catalog(DIA_OBJECT, 0),
         dia_forced_sources=empty_catalog(DIA_FORCED_SOURCE, 0),
         ss_sources=empty_catalog(SS_SOURCE, 0),
-        light_curve_features=empty_catalog(LIGHT_CURVE_FEATURES, 0),
         object_index=np.zeros(0, np.int64),
         cutouts=None,
         counts=first.counts,

@@ -60,7 +60,9 @@ def warm_up(pipeline: Pipeline, detector: int | None = None) -> tuple[FirstHalf,
     raw, bundle, _ = made_up_visit(pipeline.camera, detector)
     _rare_kernels()
     first = pipeline.measure(raw, bundle, tail=lambda: None, remaining_s=lambda: 60.0, time_processed_mjd_tai=60000.001)
-    return first, pipeline.finish(first)
+    result = pipeline.finish(first)
+    pipeline.light_curve_features(first, result)
+    return first, result
 
 
 def _rare_kernels() -> None:

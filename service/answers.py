@@ -40,12 +40,22 @@ class Answer:
     alert_ids: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     alerts: tuple[bytes, ...] = ()
     """Framed alerts, in the order of ``alert_ids``."""
-    features: tuple[tuple[int, bytes], ...] = ()
-    """diaObjectId and framed light-curve features."""
     result: Result | None = None
     n_dropped: int = 0
     is_dead_letter: bool = False
     """Something that may be done again was not had: keep the readout for that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Afterwork:
+    """Light-curve features of the objects in a readout's alerts."""
+
+    features: tuple[tuple[int, bytes], ...]
+    """diaObjectId and framed record."""
+    n_dropped: int = 0
+    """Objects without, for want of time."""
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
 
 
 class Compute(Protocol):
@@ -59,6 +69,9 @@ class Compute(Protocol):
 
     def process(self, job: Job) -> Answer:
         """Compute one readout; raises what :mod:`core.errors` lists."""
+
+    def after_answer(self, job: Job) -> Afterwork | None:
+        """What no alert waits for: called once the answer has been sent, and after a failed attempt."""
 
     def measure_reference(self) -> tuple[float, float] | None:
         """CPU and wall seconds of the reference task on the last image; None where there is none."""
@@ -83,7 +96,6 @@ class Delivery:
     n_dropped: int
     alert_ids: NDArray[np.int64]
     alerts: tuple[memoryview, ...]
-    features: tuple[tuple[int, memoryview], ...]
     result: memoryview
 
 
@@ -100,7 +112,7 @@ def encode_job(job: Job) -> Message:
 
 
 def encode_answer(generation: int, answer: Answer, wall_s: float, cpu_s: float) -> tuple[Message, tuple[bytes, ...]]:
-    """The message with an answer and its blobs: result record, alerts end to end, features end to end."""
+    """The message with an answer and its blobs: result record, alerts end to end."""
     message = {
         "op": "answer",
         "generation": generation,
@@ -118,16 +130,14 @@ def encode_answer(generation: int, answer: Answer, wall_s: float, cpu_s: float) 
         "n_dropped": answer.n_dropped,
         "alert_ids": answer.alert_ids.astype("<i8").tobytes(),
         "alert_sizes": [len(alert) for alert in answer.alerts],
-        "feature_ids": [number for number, _ in answer.features],
-        "feature_sizes": [len(record) for _, record in answer.features],
     }
     result = b"" if answer.result is None else pack(answer.result)
-    return message, (result, b"".join(answer.alerts), b"".join(record for _, record in answer.features))
+    return message, (result, b"".join(answer.alerts))
 
 
 def decode_answer(message: Message, blobs: list[memoryview]) -> Delivery:
     """Inverse of :func:`encode_answer`, without copying the blobs."""
-    result, alerts, features = blobs
+    result, alerts = blobs
     return Delivery(
         generation=message["generation"],
         is_dead_letter=message["is_dead_letter"],
@@ -144,8 +154,32 @@ def decode_answer(message: Message, blobs: list[memoryview]) -> Delivery:
         n_dropped=message["n_dropped"],
         alert_ids=np.frombuffer(message["alert_ids"], "<i8"),
         alerts=_split(alerts, message["alert_sizes"]),
-        features=tuple(zip(message["feature_ids"], _split(features, message["feature_sizes"]), strict=True)),
         result=result,
+    )
+
+
+def encode_afterwork(generation: int, work: Afterwork) -> tuple[Message, tuple[bytes, ...]]:
+    """The message with what follows an answer; its blob: features end to end."""
+    message = {
+        "op": "afterwork",
+        "generation": generation,
+        "ids": [number for number, _ in work.features],
+        "sizes": [len(record) for _, record in work.features],
+        "n_dropped": work.n_dropped,
+        "wall_s": work.wall_s,
+        "cpu_s": work.cpu_s,
+    }
+    return message, (b"".join(record for _, record in work.features),)
+
+
+def decode_afterwork(message: Message, blobs: list[memoryview]) -> Afterwork:
+    """Inverse of :func:`encode_afterwork`."""
+    records = (bytes(record) for record in _split(blobs[0], message["sizes"]))
+    return Afterwork(
+        features=tuple(zip(message["ids"], records, strict=True)),
+        n_dropped=message["n_dropped"],
+        wall_s=message["wall_s"],
+        cpu_s=message["cpu_s"],
     )
 
 

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from core.errors import Outcome, RejectedInputError, Sub60Error, TransientError, UnusableDataError
-from service.answers import Answer, Compute, Job, encode_answer
+from service.answers import Answer, Compute, Job, encode_afterwork, encode_answer
 from service.app import configure_logging
 from service.failpoints import Failpoint, arm, reach
 from service.ipc import Channel, ChannelClosedError, Message
@@ -110,11 +110,14 @@ class ComputeLoop:
             self._channel.send(
                 {"op": "failed", "generation": job.generation, "code": error.code, "message": str(error)}
             )
+            self._compute.after_answer(job)
             return
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
         message, blobs = encode_answer(job.generation, answer, wall, cpu)
         self._channel.send(message, blobs)
         reach(Failpoint.CHILD_ANSWERED)
+        if (work := self._compute.after_answer(job)) is not None:
+            self._channel.send(*encode_afterwork(job.generation, work))
         if self._settings.measure_reference:
             cpu_wall = self._compute.measure_reference()
             self._channel.send({"op": "reference", "generation": job.generation, "cpu_wall_s": cpu_wall})

@@ -22,7 +22,7 @@ from core.pipeline import FirstHalf, Pipeline
 from core.stopwatch import Clock, Stopwatch
 from core.warm_up import warm_up
 from core.workspace import Workspace
-from service.answers import Answer, Job
+from service.answers import Afterwork, Answer, Job
 from service.bundle_keys import prepare_key, readout_key
 from service.bundle_loader import BundleLoader
 from service.bundles import BundleShelf, Ready
@@ -64,6 +64,8 @@ class DetectorCompute:
         self._calls = ThreadPoolExecutor(max_workers=1, thread_name_prefix="redis")
         self._decoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decoder")
         self._image: NDArray[np.float32] | None = None
+        self._finished: tuple[FirstHalf, DetectorResult] | None = None
+        """The visit whose alerts have just been answered."""
 
     def warm_up(self) -> None:
         """Take a made-up visit through every kernel and buffer."""
@@ -84,6 +86,12 @@ class DetectorCompute:
         except UnusableDataError as error:
             timings = tuple((t.name, t.wall_s, t.cpu_s) for t in watch.timings)
             return Answer(outcome=error.outcome, code=error.code, message=str(error), timings=timings)
+
+    def after_answer(self, job: Job) -> Afterwork | None:
+        """Light-curve features of the alerts just answered; then the bundle makes room for the next one."""
+        finished, self._finished = self._finished, None
+        try:
+            return None if finished is None else self._afterwork(job, *finished)
         finally:
             self._shelf.release()
             self._decoder.submit(self._shelf.decode_ahead)
@@ -120,13 +128,23 @@ class DetectorCompute:
         with watch.stage("claim"):
             claimed = self._claim(readout, first, skipped)
         reach(Failpoint.CHILD_CLAIMED)
-        result = self.pipeline.finish(first, claimed, remaining_s=lambda: job.deadline_monotonic_s - time.monotonic())
+        result = self.pipeline.finish(first, claimed)
         reach(Failpoint.CHILD_FINISHED)
         answer = self._answer(job, first, result, ready, watch, skipped)
         if missed is not None:
             answer = replace(answer, code=missed.code, message=str(missed), is_dead_letter=True)
         reach(Failpoint.CHILD_PACKAGED)
         return answer
+
+    def _afterwork(self, job: Job, first: FirstHalf, result: DetectorResult) -> Afterwork:
+        """Dropped when little of the clock is left: then other readouts are late too."""
+        if job.deadline_monotonic_s - time.monotonic() < self.pipeline.config.optional_work_s:
+            return Afterwork(features=(), n_dropped=int(result.dia_objects.size))
+        watch = Stopwatch(self.pipeline.clock)
+        with watch.stage("wide_features"):
+            features = encode_features(self.pipeline.light_curve_features(first, result))
+        (timing,) = watch.timings
+        return Afterwork(features=tuple(features), wall_s=timing.wall_s, cpu_s=timing.cpu_s)
 
     def _take_bundle(self, key: BundleKey, job: Job) -> tuple[Ready, TransientError | None]:
         """The readout's bundle; at the last attempt one for single-frame products, and why it is no better."""
@@ -183,7 +201,6 @@ class DetectorCompute:
         failures: list[AlertFailure] = []
         outcome = result.outcome
         packets: list[tuple[int, bytes]] = []
-        features: list[tuple[int, bytes]] = []
         breaker = "" if readout.redrive else self._breaker(result)
         if outcome is Outcome.ALERTS and breaker:
             outcome = Outcome.HELD
@@ -192,7 +209,8 @@ class DetectorCompute:
                 context = AlertContext(wcs=first.exposure.wcs, min_reliability=settings.min_reliability)
                 assert first.subtraction is not None
                 packets = build_alerts(result, first.subtraction.past, context, failures, ready.encoded)
-                features = encode_features(result.light_curve_features)
+                if self.pipeline.config.wide_features.is_computed:
+                    self._finished = first, result
         n_kept = int(result.dia_sources.size)
         n_dropped = len({f.dia_source_id for f in failures} - {dia_source_id for dia_source_id, _ in packets})
         counts = result.counts | {
@@ -213,7 +231,6 @@ class DetectorCompute:
             redis_skipped=tuple(skipped),
             alert_ids=np.array([dia_source_id for dia_source_id, _ in packets], np.int64),
             alerts=tuple(packet for _, packet in packets),
-            features=tuple(features),
             result=make_result(readout, result, outcome, first, job.processed_mjd_tai) if n_kept else None,
             n_dropped=n_dropped,
         )

@@ -36,6 +36,8 @@ class Metrics:
         self.visits = counter("visits_total", "Readouts committed", "outcome")
         self.alerts = counter("alerts_total", "Alerts committed")
         self.alert_bytes = counter("alert_bytes_total", "Bytes of alerts committed")
+        self.features = counter("features_total", "Light-curve features written, of one object each")
+        self.features_dropped = counter("features_dropped_total", "Objects without light-curve features: no time")
         self.failures = counter("failures_total", "Failures by cause", "code")
         self.dead_letters = counter("dead_letters_total", "Messages given up", "code")
         self.bundle_parts = counter("bundle_parts_total", "Where bundle parts came from", "kind", "source")

@@ -141,8 +141,6 @@ class DetectorResult:
     """New versions of the DIAObjects that this visit touched."""
     dia_forced_sources: Catalog
     ss_sources: Catalog
-    light_curve_features: Catalog
-    """Of the objects, in their order; empty where there was no time for them."""
     object_index: NDArray[np.int64]
     """Per DIASource: row of ``dia_objects``, -1 for solar-system matches."""
     cutouts: Cutouts | None

@@ -114,14 +114,13 @@ def make_manifest(finished: Finished, worker: str, now_tai_s: float) -> Manifest
 
 
 def make_records(finished: Finished, manifest: Manifest) -> list[Record]:
-    """Everything one commit appends; alerts are keyed by diaSourceId, features by diaObjectId."""
+    """Everything one commit appends; alerts are keyed by diaSourceId."""
     work, delivery = finished.attempt.work, finished.delivery
     key = visit_key(work.readout)
     records = [Record(topics.MANIFESTS, key, pack(manifest))]
     if delivery is not None:
         pairs = zip(delivery.alert_ids.tolist(), delivery.alerts, strict=True)
         records += [Record(topics.ALERTS, b"%d" % number, bytes(alert)) for number, alert in pairs]
-        records += [Record(topics.FEATURES, b"%d" % number, bytes(record)) for number, record in delivery.features]
         if len(delivery.result):
             records.append(Record(topics.RESULTS, key, bytes(delivery.result)))
     if finished.is_dead_letter:
@@ -141,7 +140,7 @@ def withhold(finished: Finished) -> Finished:
         outcome=Outcome.HELD,
         code=OPERATOR_HOLD,
         message=f"{n_withheld} alerts held back by an operator's order",
-        delivery=replace(delivery, alerts=(), features=(), alert_ids=delivery.alert_ids[:0], counts=counts),
+        delivery=replace(delivery, alerts=(), alert_ids=delivery.alert_ids[:0], counts=counts),
     )
 
 

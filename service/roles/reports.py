@@ -1,5 +1,6 @@
 """What a worker tells the world after a commit: metrics, one log line, the committed record, heartbeats."""
 
+from collections import deque
 from dataclasses import replace
 from typing import Final
 
@@ -7,6 +8,7 @@ import structlog
 
 from core.errors import Outcome
 from service import topics
+from service.answers import Afterwork
 from service.clock import Clock
 from service.log.contract import LogUnavailable, Producer, Record
 from service.metrics import Metrics
@@ -17,6 +19,8 @@ from service.roles.commit_records import Finished, visit_key
 
 HEARTBEAT_S: Final = 2.0
 REFERENCE_WAIT_S: Final = 5.0
+N_REMEMBERED: Final = 8
+"""Jobs of which features may come, or wait for the commit: more than a worker has under way."""
 
 log = structlog.get_logger()
 
@@ -39,6 +43,9 @@ class Reporter:
         self._waits_for_reference = waits_for_reference
         self._held: dict[int, tuple[float, bytes, Committed]] = {}
         self._references: dict[int, tuple[float, float] | None] = {}
+        self._sent: deque[int] = deque(maxlen=N_REMEMBERED)
+        """Jobs whose alerts are out."""
+        self._afterwork: dict[int, Afterwork] = {}
         self._beat_at_s = 0.0
         self._last_beat: tuple[object, ...] = ()
         self._heartbeat = BrokerHeartbeat(name, producer, clock, metrics)
@@ -64,12 +71,31 @@ class Reporter:
         log.info("detector_done", commit_s=round(commit_s, 4), latency_s=round(latency_s, 3), **_fields(manifest))
         key = visit_key(finished.attempt.work.readout)
         generation = finished.attempt.generation
+        if manifest.n_alerts:
+            self._sent.append(generation)
+            if (work := self._afterwork.pop(generation, None)) is not None:
+                self._append_features(work)
         if not self._waits_for_reference or finished.delivery is None:
             self._append(Record(topics.COMMITTED, key, pack(record)))
         elif generation in self._references:
             self._release(key, record, self._references.pop(generation))
         else:
             self._held[generation] = (self._clock.monotonic_s() + REFERENCE_WAIT_S, key, record)
+
+    def afterwork(self, generation: int, work: Afterwork) -> None:
+        """Features of a job's objects: written if its alerts are out, kept if their commit is still under way.
+
+        Outside the commit: a worker that dies in between loses them until the objects' next visit.
+        """
+        self._metrics.stage.labels("wide_features").observe(work.wall_s)
+        self._metrics.stage_cpu.labels("wide_features").observe(work.cpu_s)
+        self._metrics.features_dropped.inc(work.n_dropped)
+        if generation in self._sent:
+            self._append_features(work)
+            return
+        self._afterwork[generation] = work
+        while len(self._afterwork) > N_REMEMBERED:
+            del self._afterwork[min(self._afterwork)]
 
     def reference(self, generation: int, cpu_wall_s: tuple[float, float] | None) -> None:
         """The child has timed the reference task after this job."""
@@ -122,11 +148,17 @@ class Reporter:
             record = replace(record, reference_cpu_s=cpu_wall_s[0], reference_wall_s=cpu_wall_s[1])
         self._append(Record(topics.COMMITTED, key, pack(record)))
 
-    def _append(self, record: Record) -> None:
+    def _append_features(self, work: Afterwork) -> None:
+        if work.features and self._append(*(Record(topics.FEATURES, b"%d" % n, record) for n, record in work.features)):
+            self._metrics.features.inc(len(work.features))
+
+    def _append(self, *records: Record) -> bool:
         try:
-            self._producer.append([record])
+            self._producer.append(list(records))
         except LogUnavailable:
             self._metrics.log_errors.inc()
+            return False
+        return True
 
     def _count(self, finished: Finished, manifest: Manifest, commit_s: float, now_tai_s: float) -> None:
         metrics = self._metrics

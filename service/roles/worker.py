@@ -11,7 +11,7 @@ import structlog
 
 from core.errors import Outcome, RejectedInputError
 from core.timescales import unix_tai_to_mjd_tai
-from service.answers import Delivery, Job, decode_answer
+from service.answers import Delivery, Job, decode_afterwork, decode_answer
 from service.child import Child, FromChild
 from service.clock import Clock
 from service.failpoints import Failpoint, reach
@@ -273,6 +273,9 @@ class Worker:
                 self._child_is_free()
                 if self._job is not None and heard.message["generation"] == self._job.generation:
                     self._try_later(heard.message["code"], heard.message["message"])
+            elif heard.message["op"] == "afterwork":
+                work = decode_afterwork(heard.message, heard.blobs)
+                self._parts.reporter.afterwork(heard.message["generation"], work)
             elif heard.message["op"] == "reference":
                 self._parts.reporter.reference(heard.message["generation"], heard.message["cpu_wall_s"])
             elif heard.message["op"] == "bug":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import numpy as np
 import yaml
@@ -196,7 +196,8 @@ def _answering(config: str = "") -> Iterator[None]:
             raise
         if config and not is_away(error):
             raise ConfigurationError(f"the APDB cannot be opened: {error}", code="bad_apdb", uri=config) from error
-        raise TransientError("the APDB does not answer", code="apdb_unavailable") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TransientError(f"the APDB does not answer: {reason}", code="apdb_unavailable") from error
 
 
 def is_database_error(error: BaseException) -> bool:
@@ -219,7 +220,9 @@ def _connector(url: str) -> Callable[[], Any] | None:
         # SQLite makes a file that is not there unless the URL forbids it
         if options.pop("uri", "") != "true" or "mode" not in options:
             return None
-        return partial(sqlite3.connect, f"{unquote(path)}?{urlencode(options)}", uri=True, timeout=BUSY_S)
+        file = unquote(path)
+        file = file if file.startswith("file:") else f"file:{quote(file)}"
+        return partial(sqlite3.connect, f"{file}?{urlencode(options)}", uri=True, timeout=BUSY_S)
     if kind in ("postgresql", "postgresql+psycopg2"):
         import psycopg2
 

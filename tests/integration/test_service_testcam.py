@@ -8,6 +8,7 @@ import pytest
 
 from alerts.check import check_alert
 from alerts.codec import decode_alert
+from alerts.features import decode_features
 from alerts.files import read_alerts
 from core.errors import Outcome
 from service.audit import audit
@@ -95,6 +96,16 @@ def test_every_alert_is_valid_and_in_its_manifest(night: Service) -> None:
         by_key.setdefault((source["visit"], source["detector"]), []).append(alert["diaSourceId"])
     for m in night.manifests():
         assert id_digest(np.array(by_key[m.visit, m.detector], np.int64)) == m.id_digest
+
+
+def test_features_follow_for_each_object_of_an_alert(night: Service) -> None:
+    alerts = [decode_alert(message.value) for message in night.read("alerts")]
+    wanted = {(a["diaObject"]["diaObjectId"], a["diaSource"]["visit"]) for a in alerts if a["diaObject"]}
+    records = [(message.key, decode_features(message.value)) for message in night.read("features")]
+    assert {(r["diaObjectId"], r["visit"]) for _, r in records} == wanted
+    assert all(key == b"%d" % r["diaObjectId"] for key, r in records)
+    assert max(r["nData"] for _, r in records) >= 20
+    assert any(r["period1"] is not None for _, r in records)
 
 
 def test_alerts_carry_their_objects_history(night: Service) -> None:

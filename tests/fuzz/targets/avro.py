@@ -24,7 +24,7 @@ from alerts.files import read_alerts, write_alerts
 from alerts.packet import AlertContext, AlertFailure, build_alerts
 from alerts.schema import NAMESPACE, schema_folder
 from core.contracts.bundle import History
-from core.contracts.catalogs import LIGHT_CURVE_FEATURES, NULL_LONG, Catalog, empty_catalog
+from core.contracts.catalogs import NULL_LONG, Catalog, empty_catalog
 from core.contracts.exposure import VisitInfo
 from core.contracts.results import Cutouts, DetectorResult
 from core.contracts.wcs import Wcs
@@ -224,7 +224,6 @@ def build(tables: Tables, failures: list[AlertFailure]) -> list[tuple[int, bytes
     result = DetectorResult(
         outcome=Outcome.ALERTS, dia_sources=rows["diaSource"], dia_objects=rows["diaObject"],
         dia_forced_sources=empty_catalog(DTYPES["diaForcedSource"], 0), ss_sources=rows["ssSource"],
-        light_curve_features=empty_catalog(LIGHT_CURVE_FEATURES, 0),
         object_index=np.where(np.arange(n) < n_objects, np.arange(n), -1), counts={}, summary={}, timings=(),
         cutouts=small_cutouts(n, tables.choices) if tables.choices % 4 == 0 else None,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, SS_SOURCE, empty_catalog
 from core.errors import Outcome, RejectedInputError, TransientError, UnusableDataError
-from service.answers import Answer, Job
+from service.answers import Afterwork, Answer, Job
 from service.records import Prepare, Result
 from service.settings import Settings
 from tests.support.service.small_alerts import MIDPOINT_MJD_TAI, small_alerts, small_sources
@@ -86,6 +86,10 @@ class FakeCompute:
                 ss_sources=empty_catalog(SS_SOURCE, 0),
             ),
         )
+
+    def after_answer(self, job: Job) -> Afterwork | None:
+        """One object's features, as text; the URI ``sources:n`` has n alerts."""
+        return Afterwork(features=((job.readout.visit, b"features"),)) if ":" in job.readout.uri else None
 
     def measure_reference(self) -> tuple[float, float] | None:
         """A made-up figure."""

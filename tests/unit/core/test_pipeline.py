@@ -21,7 +21,6 @@ from tests.support.columns import is_null
 STAGES = [
     "isr", "background", "seeing", "cosmic_rays", "detect_sources", "psf", "astrometry", "photometry", "template",
     "subtract", "streaks", "detect", "measure", "associate", "forced", "features", "cutouts",
-    "wide_features",
 ]  # fmt: skip
 
 
