@@ -3,6 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import click
@@ -83,9 +84,11 @@ def _show(found: dict[str, Timed], loads: dict[str, dict[str, float]]) -> None:
     steps = list(next(iter(found.values())).steps)
     for step in steps:
         table.add_column(step)
+    table.add_column("features, after")
     for label, timed in found.items():
         cells = [f"{1000 * timed.wall_s:.0f}", f"{timed.wall_ratio:.2f}", f"{timed.n_alerts}"]
         cells += [f"{timed.alert_bytes / 1e6:.1f}", *(f"{1000 * wall:.1f}" for wall in timed.medians().values())]
+        cells.append(f"{1000 * median(timed.after_commit_wall_s):.0f}")
         table.add_row(label, *cells)
     table_console(160).print(table)
     for label, seconds in loads.items():

@@ -1,7 +1,9 @@
 """Everything a detector needs before its pixels come, and where each part came from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,20 +77,25 @@ class History:
         check_array("dia_forced_sources", self.dia_forced_sources, DIA_FORCED_SOURCE, (None,))
 
 
+INDEXED: Final = (
+    "diaObjectId", "midpointMjdTai", "visit", "detector", "timeWithdrawnMjdTai", "band", "psfFlux", "psfFluxErr",
+    "scienceFlux", "scienceFluxErr", "ra", "dec", "raErr", "decErr", "ra_dec_Cov",
+)  # fmt: skip
+"""Columns of history tables that are read after the pixels: who, when, light curve, position."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableIndex:
-    """Columns by which rows of a history table are found, contiguous; in the order of the table."""
+    """A history table's columns one by one: a row of DIASource is 700 bytes, and most of them nobody asks for."""
 
-    dia_object_id: NDArray[np.int64]
-    midpoint_mjd_tai: NDArray[np.float64]
+    columns: Mapping[str, NDArray[Any]]
+    """Those of :data:`INDEXED` that the table has, contiguous, in its order."""
 
     @classmethod
     def of(cls, table: Catalog) -> "TableIndex":
         """Copy them out of a table."""
-        return cls(
-            dia_object_id=np.ascontiguousarray(table["diaObjectId"]),
-            midpoint_mjd_tai=np.ascontiguousarray(table["midpointMjdTai"]),
-        )
+        names = [name for name in INDEXED if name in (table.dtype.names or ())]
+        return cls(columns={name: np.ascontiguousarray(table[name]) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,9 @@ The base is large and is only looked into, never copied or sorted: what comes af
 months as for one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from core.contracts.exposure import VisitInfo
 HISTORY_DAYS: Final = 365.0
 IN_TAIL: Final = -1
 """Base row of a row that the base does not have."""
+_JUDGED: Final = ("midpointMjdTai", "visit", "detector", "timeWithdrawnMjdTai")
 
 Int64 = NDArray[np.int64]
 
@@ -28,24 +30,23 @@ class PastRows:
     Parameters
     ----------
     start : (n + 1,) rows of object i are ``start[i]:start[i + 1]``.
-    base : table of which most rows are.    base_row : (rows,) row in it, or IN_TAIL.
+    base : table of which most rows are.    index : of it.    base_row : (rows,) row in it, or IN_TAIL.
     tail : table of the others.    tail_row : (rows,) row in it; 0 where ``base_row`` says another.
     """
 
     start: Int64
     base: Catalog
+    index: TableIndex
     base_row: Int64
     tail: Catalog
     tail_row: Int64
 
     def column(self, name: str) -> NDArray[np.generic]:
         """One column of all rows."""
-        values: NDArray[np.generic] = (
-            self.base[name].take(np.maximum(self.base_row, 0), mode="clip")
-            if (self.base.size)
-            else np.empty(self.base_row.size, self.base.dtype[name])
-        )
+        whole: NDArray[np.generic] = self.index.columns.get(name, self.base[name])
         appended = self.base_row == IN_TAIL
+        # a row of the tail takes any row of the base first
+        values = whole.take(self.base_row, mode="clip") if whole.size else np.empty(appended.size, whole.dtype)
         if appended.any():
             values[appended] = self.tail[name][self.tail_row[appended]]
         return values
@@ -86,26 +87,28 @@ class Past:
 
     def _rows(self, base: Catalog, index: TableIndex, tail: Catalog, key: str, ids: Int64) -> PastRows:
         begin, end = (
-            np.searchsorted(index.dia_object_id, ids, "left"),
-            np.searchsorted(index.dia_object_id, ids, "right"),
+            np.searchsorted(index.columns["diaObjectId"], ids, "left"),
+            np.searchsorted(index.columns["diaObjectId"], ids, "right"),
         )
         counts = end - begin
         owner = np.repeat(np.arange(ids.size), counts)
         base_row = np.arange(owner.size) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
-        keep = _is_usable(base, base_row, index.midpoint_mjd_tai[base_row], self._visit_info)
+        keep = _is_usable({name: index.columns[name].take(base_row) for name in _JUDGED}, self._visit_info)
         owner, base_row = owner[keep], base_row[keep]
         tail = self._appended(base, base_row, tail, key, ids)
         if tail.size == 0:
             start = np.searchsorted(owner, np.arange(ids.size + 1))
-            return PastRows(start=start, base=base, base_row=base_row, tail=tail, tail_row=np.zeros_like(base_row))
+            none = np.zeros_like(base_row)
+            return PastRows(start=start, base=base, index=index, base_row=base_row, tail=tail, tail_row=none)
         owner = np.concatenate([owner, np.searchsorted(ids, tail["diaObjectId"])])
-        midpoint = np.concatenate([index.midpoint_mjd_tai[base_row], tail["midpointMjdTai"]])
+        midpoint = np.concatenate([index.columns["midpointMjdTai"][base_row], tail["midpointMjdTai"]])
         rows = np.concatenate([base_row, np.full(tail.size, IN_TAIL)])
         tail_row = np.concatenate([np.zeros_like(base_row), np.arange(tail.size)])
         order = np.lexsort((midpoint, owner))
         return PastRows(
             start=np.searchsorted(owner[order], np.arange(ids.size + 1)),
             base=base,
+            index=index,
             base_row=rows[order],
             tail=tail,
             tail_row=tail_row[order],
@@ -115,7 +118,7 @@ class Past:
         """Rows of the tail that count and that the base does not have, each once."""
         tail = take_rows(tail, np.isin(tail["diaObjectId"], ids))
         tail = take_rows(tail, np.unique(tail[key], return_index=True)[1])
-        tail = take_rows(tail, _is_usable(tail, np.arange(tail.size), tail["midpointMjdTai"], self._visit_info))
+        tail = take_rows(tail, _is_usable({name: tail[name] for name in _JUDGED}, self._visit_info))
         return take_rows(tail, ~np.isin(tail[key], base[key][base_row])) if tail.size else tail
 
 
@@ -129,10 +132,10 @@ def _latest_objects(base: Catalog, tail: Catalog) -> Catalog:
     return take_rows(ordered, is_last)
 
 
-def _is_usable(table: Catalog, rows: Int64, midpoint: NDArray[np.float64], visit_info: VisitInfo) -> NDArray[np.bool_]:
+def _is_usable(columns: Mapping[str, NDArray[Any]], visit_info: VisitInfo) -> NDArray[np.bool_]:
     """Of the 365 days before the visit, of another visit or detector, not withdrawn."""
-    before = visit_info.midpoint_mjd_tai
-    mine = (table["visit"][rows] == visit_info.visit) & (table["detector"][rows] == visit_info.detector)
-    is_withdrawn = ~np.isnan(table["timeWithdrawnMjdTai"][rows])
+    before, midpoint = visit_info.midpoint_mjd_tai, columns["midpointMjdTai"]
+    mine = (columns["visit"] == visit_info.visit) & (columns["detector"] == visit_info.detector)
+    is_withdrawn = ~np.isnan(columns["timeWithdrawnMjdTai"])
     keep: NDArray[np.bool_] = (midpoint < before) & (midpoint >= before - HISTORY_DAYS) & ~mine & ~is_withdrawn
     return keep
