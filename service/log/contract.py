@@ -221,6 +221,13 @@ class Reader(Protocol):
     def bounds(self) -> dict[int, tuple[int, int]]:
         """Partition → (oldest offset held, next offset to be appended)."""
 
+    def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
+        """Partition → offset of the first record held with this ``Message.timestamp_ms`` or a later one, else the end.
+
+        Read on from there to see it: where transactions take offsets too, it may stand a little before the record.
+        Where the server's clock was set back, later records may have earlier times.
+        """
+
     def close(self) -> None:
         """Release connections."""
 

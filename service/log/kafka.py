@@ -252,16 +252,22 @@ class _Source:
             return self._ask_bounds()
 
     def _ask_bounds(self) -> dict[int, tuple[int, int]]:
-        ends: list[dict[int, int]] = []
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
-            with unavailable("ask for bounds"):
-                asked = self._admin.list_offsets(
-                    dict.fromkeys(self.parts(), spec),
-                    isolation_level=IsolationLevel.READ_COMMITTED,
-                    request_timeout=self._timeout_s,
-                )
-                ends.append({part.partition: found.result().offset for part, found in asked.items()})
-        return {partition: (ends[0][partition], ends[1][partition]) for partition in range(self._partitions)}
+        first, end = self._ask(OffsetSpec.earliest()), self._ask(OffsetSpec.latest())
+        return {partition: (first[partition], end[partition]) for partition in range(self._partitions)}
+
+    def at_time(self, timestamp_ms: int) -> dict[int, int]:
+        """First offset at or after a time, of the partitions that have one."""
+        found = self._ask(OffsetSpec.for_timestamp(timestamp_ms))
+        return {partition: offset for partition, offset in found.items() if offset >= 0}
+
+    def _ask(self, spec: OffsetSpec) -> dict[int, int]:
+        with unavailable("ask for offsets"):
+            asked = self._admin.list_offsets(
+                dict.fromkeys(self.parts(), spec),
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                request_timeout=self._timeout_s,
+            )
+            return {part.partition: found.result().offset for part, found in asked.items()}
 
 
 class KafkaReader:
@@ -326,6 +332,12 @@ class KafkaReader:
             if found[partition][1] == end:
                 found[partition] = (found[partition][0], position)
         return found
+
+    def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
+        """First offset at or after a time, else the end."""
+        # The ends first: what is appended between the two questions is then not passed over.
+        ends = {partition: end for partition, (_, end) in self.bounds().items()}
+        return ends | self._source.at_time(timestamp_ms)
 
     def close(self) -> None:
         """Release connections."""

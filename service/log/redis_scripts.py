@@ -196,6 +196,29 @@ if incarnation_of(KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], 
 )
 """KEYS members; ARGV slot, incarnation."""
 
+FIRST_AT: Final = (
+    _MANAGES
+    + """
+local name, time = ARGV[1], tonumber(ARGV[2])
+local stream = prefix .. 'stream:' .. name
+local function number(hash) return tonumber(redis.call('HGET', prefix .. hash, name) or '0') end
+local function time_at(offset)
+  local id = string.format('%.0f-1', offset)
+  local entry = redis.call('XRANGE', stream, id, id)[1]
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 't' then return tonumber(entry[2][i + 1]) end
+  end
+end
+local low, high = number('begins'), number('ends')
+while low < high do
+  local middle = math.floor((low + high) / 2)
+  if time_at(middle) < time then low = middle + 1 else high = middle end
+end
+return string.format('%.0f', low)
+"""
+)
+"""ARGV name, time [ms]: offset of the first entry at or after it, else the end; about log2 of the entries are read."""
+
 STORE_OFFSETS: Final = _MANAGES + "redis.call('HSET', KEYS[1], unpack(ARGV))\n"
 """KEYS offsets; ARGV partition, offset, …."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self
 from core.errors import ConfigurationError
 from service.access import NOBODY, Access
 from service.log.contract import Message, Record, Retention
-from service.log.redis_scripts import APPEND, STORE_OFFSETS, TRIM
+from service.log.redis_scripts import APPEND, FIRST_AT, STORE_OFFSETS, TRIM
 from service.log.redis_wire import Client, Topics, connect, decode_entries, key, read_streams, unavailable
 from service.log.redis_worker import RedisWorkerLog
 
@@ -172,6 +172,7 @@ class RedisReader:
         self._partitions = partitions
         self._name = name
         self._store = self._client.register_script(STORE_OFFSETS)
+        self._first_at = self._client.register_script(FIRST_AT)
         stored = self.committed() if name else {}
         first = {p: bounds[start == "latest"] for p, bounds in self.bounds().items()}
         self._positions = first | stored
@@ -220,6 +221,11 @@ class RedisReader:
             begins: Any = self._client.hmget(key("begins"), names)
             ends: Any = self._client.hmget(key("ends"), names)
         return {p: (int(b or 0), int(e or 0)) for p, (b, e) in enumerate(zip(begins, ends, strict=True))}
+
+    def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
+        """First offset at or after a time, else the end."""
+        with unavailable("ask for offsets"):
+            return {p: int(self._first_at(args=[f"{self._topic}:{p}", timestamp_ms])) for p in range(self._partitions)}
 
     def close(self) -> None:
         """Release connections."""

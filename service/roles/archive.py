@@ -5,6 +5,7 @@ A slow or dead sink is lag, never loss, and never delays an alert.
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +14,14 @@ import structlog
 from alerts.files import write_alerts
 from core.contracts.bundle import History
 from core.errors import RejectedInputError, TransientError
+from core.timescales import unix_tai_to_utc
 from service import topics
 from service.clock import Clock
 from service.failpoints import Failpoint, reach
 from service.log.contract import Log, Message, Reader
 from service.metrics import Metrics
 from service.records import Result, unpack
-from service.storage.history import HistoryStore
+from service.storage.history import PRUNE_AFTER_S, HistoryStore
 
 if TYPE_CHECKING:  # its packages take seconds to import
     from service.storage.apdb import ApdbStore
@@ -80,11 +82,23 @@ class ResultSink:
         """Whether anything was ever stored as written; not so on a fresh log."""
         return any(self._reader.committed().values())
 
-    def rewind(self) -> None:
-        """Start again with the oldest record held."""
+    def rewind(self, needed: Mapping[int, int]) -> int:
+        """Go back to these offsets, to the oldest record held where none is given; never forward. How many come again.
+
+        That is stored at once: whoever goes on after a crash does so from there, and nothing of it is trimmed.
+        """
+        stored = self._reader.committed()
+        starts: dict[int, int] = {}
+        n_again = 0
+        for partition, (first, _) in self._reader.bounds().items():
+            stands = stored.get(partition, first)
+            starts[partition] = max(first, min(needed.get(partition, first), stands))
+            n_again += max(0, stands - starts[partition])
         self._pending.clear()
         self._done = {}
-        self._reader.seek({partition: first for partition, (first, _) in self._reader.bounds().items()})
+        self._reader.seek(starts)
+        self._reader.commit(starts)
+        return n_again
 
     def _reach(self, step: str) -> None:
         reach(Failpoint(f"{self._name.removeprefix('sink-')}-{step}"))
@@ -101,9 +115,19 @@ class ResultSink:
 
 
 class HistorySink:
-    """Appends results to the history's tails in Redis; after a flush, all that the log still holds again."""
+    """Appends results to the history's tails in Redis; after a flush, those again that a reader can need.
 
-    def __init__(self, log_: Log, history: HistoryStore, clock: Clock, metrics: Metrics) -> None:
+    Bases are then read from the APDB. A reader needs what it does not hold yet, and what is younger than
+    :data:`PRUNE_AFTER_S`: a worker may have a base from before that was written to the APDB.
+
+    Parameters
+    ----------
+    has_apdb : whether an :class:`ApdbSink` writes the same results; else all that the log holds is needed.
+    """
+
+    def __init__(self, log_: Log, history: HistoryStore, clock: Clock, metrics: Metrics, *, has_apdb: bool) -> None:
+        self._log = log_
+        self._has_apdb = has_apdb
         self._history = history
         self._clock = clock
         self._sink = ResultSink(HISTORY, log_.reader(topics.RESULTS, name=HISTORY), self._write, metrics)
@@ -112,11 +136,23 @@ class HistorySink:
     def turn(self) -> None:
         """One round."""
         if self._clock.monotonic_s() >= self._check_at_s:
-            if not self._history.mark() and self._sink.has_written():
-                log.warning("history_flushed")
-                self._sink.rewind()
+            if not self._history.is_marked():
+                if self._sink.has_written():
+                    log.warning("history_flushed", n_again=self._sink.rewind(self._needed()))
+                self._history.mark()  # last: a rewind that failed is tried again
             self._check_at_s = self._clock.monotonic_s() + CHECK_SENTINEL_S
         self._sink.turn()
+
+    def _needed(self) -> dict[int, int]:
+        """Partition → first offset that a reader can need, of those where the APDB's sink has written."""
+        if not self._has_apdb:
+            return {}
+        since_s = unix_tai_to_utc(self._clock.tai_s()) - PRUNE_AFTER_S
+        # Open for this only: a reader on Kafka fetches ahead. Nothing is committed under the sink's name.
+        with closing(self._log.reader(topics.RESULTS, name=APDB)) as reader:
+            written = reader.committed()
+            young = reader.offsets_at(int(since_s * 1000))
+        return {partition: min(offset, young[partition]) for partition, offset in written.items()}
 
     def _write(self, result: Result) -> None:
         self._history.append(result.visit, result.detector, rows_of(result))

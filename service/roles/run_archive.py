@@ -70,7 +70,9 @@ def _history_sink(process: Process, opened: Log) -> HistorySink:
     settings = process.settings
     camera = Datastore(settings.dataset).camera
     client = connect(settings.cache_url, CACHE_TIMEOUT_S, cache_access(settings))
-    return HistorySink(opened, HistoryStore(client, None, camera, process.clock.tai_s), process.clock, process.metrics)
+    history = HistoryStore(client, None, camera, process.clock.tai_s)
+    has_apdb = apdb_config(settings) is not None
+    return HistorySink(opened, history, process.clock, process.metrics, has_apdb=has_apdb)
 
 
 def _add_apdb(process: Process, opened: Log, loops: dict[str, Callable[[], None]]) -> bool:

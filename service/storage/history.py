@@ -22,7 +22,10 @@ from service.wire import unpack_msgpack
 FORMAT: Final = 1
 BASE_TTL_S: Final = 3600
 PRUNE_AFTER_S: Final = 900.0
-"""A tail entry that a newer base holds is kept this long for workers that still have the older base."""
+"""A tail entry that a newer base holds is kept this long for workers that still have the older base.
+
+For them, too, what is younger is appended again after a flush.
+"""
 WARM_LEVELS: Final = 3
 """HEALPix levels above the cells, whose cells are read from the APDB at once: half a degree wide."""
 MARGIN_DEG: Final = 5 / 3600
@@ -137,14 +140,23 @@ class HistoryStore:
         except redis.RedisError as error:
             raise TransientError("the history's tail cannot be written", code="history_unavailable") from error
 
-    def mark(self) -> bool:
-        """Set the sentinel; False if it was gone: Redis was flushed, the tails must be appended again."""
+    def is_marked(self) -> bool:
+        """Whether the sentinel is there; if not, Redis was flushed and the tails must be appended again."""
         if self._client is None:
             return True
         try:
-            return not self._client.set(f"{self._prefix}:sentinel", SENTINEL_FIELD, nx=True)
+            return bool(self._client.exists(self._sentinel_key))
         except redis.RedisError as error:
             raise TransientError("the history's sentinel cannot be read", code="history_unavailable") from error
+
+    def mark(self) -> None:
+        """Set the sentinel."""
+        if self._client is None:
+            return
+        try:
+            self._client.set(self._sentinel_key, SENTINEL_FIELD)
+        except redis.RedisError as error:
+            raise TransientError("the history's sentinel cannot be set", code="history_unavailable") from error
 
     def _read_bases(self, cells: list[int]) -> dict[int, History]:
         if self._client is None or not cells:
@@ -183,6 +195,10 @@ class HistoryStore:
             held = [field for field, value in tail.items() if _is_held(base, value, now_s)]
             if held:
                 self._client.hdel(self._tail_key(cell), *held)
+
+    @property
+    def _sentinel_key(self) -> str:
+        return f"{self._prefix}:sentinel"
 
     def _base_key(self, cell: int) -> str:
         return f"{self._prefix}:base:{HISTORY_ORDER}:{cell}"

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from core.errors import ConfigurationError
-from service.log import Checkpoint, Fenced, IdentityTaken, LogUnavailable, Record
+from service.log import Checkpoint, Fenced, IdentityTaken, LogUnavailable, Message, Record
 from service.log.contract import MAX_STATE_BYTES, RECENT_KEPT
+from service.log.kafka import KafkaLog
+from service.log.redis_streams import RedisLog
 from tests.support.log_harness import PARTITIONS, Harness, WorkerProcess, expected, poll_until, read_until, wait_until
 from tests.support.log_worker import RECORDS, after, outputs
 
@@ -253,6 +256,78 @@ def test_reader_keeps_its_place_by_name_and_can_go_back(harness: Harness) -> Non
         tail.commit()
     tail.close()
     producer.close()
+
+
+def has_leaders(harness: Harness) -> bool:
+    """Whether the topic can be read: on Kafka one just made cannot for a moment."""
+    try:
+        harness.log.reader(harness.out).close()
+    except LogUnavailable:
+        return False
+    return True
+
+
+def first_at(found: list[Message], end: dict[int, int], timestamp_ms: int) -> dict[int, int]:
+    """By looking at each message."""
+    late = [m for m in found if m.timestamp_ms >= timestamp_ms]
+    return {p: min((m.offset for m in late if m.partition == p), default=end[p]) for p in end}
+
+
+def drop_below(harness: Harness, offsets: dict[int, int]) -> None:
+    """As retention does."""
+    if isinstance(harness.log, RedisLog):
+        harness.log.reader(harness.out, name="sink").commit(offsets)
+        harness.log.trim(harness.out, 0, ["sink"])
+        return
+    assert isinstance(harness.log, KafkaLog)
+    parts = [TopicPartition(harness.out, partition, offset) for partition, offset in offsets.items()]
+    for done in harness.log.admin.delete_records(parts).values():
+        done.result()
+
+
+def test_reader_finds_the_first_record_at_or_after_a_time(harness: Harness) -> None:
+    wait_until(lambda: has_leaders(harness))
+    reader = harness.log.reader(harness.out)
+    assert reader.offsets_at(0) == reader.offsets_at(int(time.time() * 1000)) == {0: 0, 1: 0}
+    producer = harness.log.producer()
+    for i in range(12):
+        partition = 1 if i in {4, 5} else 0
+        producer.append([Record(harness.out, key=b"", value=b"%d" % n, partition=partition) for n in range(1 + i % 3)])
+        time.sleep(0.005)
+    found = read_until(reader, 24)
+    end = {0: 19, 1: 5}
+    times = {m.timestamp_ms for m in found}
+    assert len(times) > 8
+    asked = sorted({0} | {t + d for t in times for d in (-1, 0, 1)} | {max(times) + 3_600_000})
+    for at_ms in asked:
+        assert reader.offsets_at(at_ms) == first_at(found, end, at_ms)
+    assert reader.offsets_at(asked[0]) == {0: 0, 1: 0}
+    assert reader.offsets_at(asked[-1]) == end
+    drop_below(harness, {0: 7, 1: 5})  # of the second nothing is left
+    held = [m for m in found if m.partition == 0 and m.offset >= 7]
+    assert {p: bounds[0] for p, bounds in reader.bounds().items()} == {0: 7, 1: 5}
+    for at_ms in asked:
+        assert reader.offsets_at(at_ms) == first_at(held, end, at_ms)
+    reader.close()
+    producer.close()
+
+
+def test_records_of_commits_are_found_by_time(harness: Harness) -> None:
+    harness.append_jobs(3)
+    worker = harness.join()
+    for message in poll_until(worker, 3 * PARTITIONS):
+        out = [Record(harness.out, key=b"", value=b"%d:%d" % (message.partition, i), partition=0) for i in range(2)]
+        worker.commit(message.partition, after(worker, message), out, epoch=message.epoch)
+        time.sleep(0.005)
+    reader = harness.log.reader(harness.out)
+    found = read_until(reader, 6 * PARTITIONS)
+    times = sorted({m.timestamp_ms for m in found})
+    for at_ms in (times[0], times[len(times) // 2], times[-1], times[-1] + 3_600_000):
+        late = [m.value for m in found if m.timestamp_ms >= at_ms]
+        reader.seek(reader.offsets_at(at_ms))
+        assert [m.value for m in read_until(reader, len(late))] == late
+    worker.close()
+    reader.close()
 
 
 def test_worker_frozen_for_15_s_is_fenced_when_it_wakes(frozen: Frozen) -> None:

@@ -101,6 +101,7 @@ def test_the_cache_works_with_the_least_rights(server: SecureRedis, cache_access
     assert (attempts.start(7, 0)[1], skipped) == (True, [])
     history = HistoryStore(client, None, load_camera("testcam"), lambda: 0.0)
     history.append(7, 0, empty_history())
+    assert not history.is_marked()
     history.mark()
     assert not history.load(KEY)[0].dia_objects.size
     assert not history.read_tail(history.cells(KEY)).dia_sources.size

@@ -1,17 +1,27 @@
 """History and claims on a real Valkey, with a real APDB behind."""
 
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from core.camera import load_camera
 from core.contracts.bundle import History, PartSource
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, empty_catalog
 from core.contracts.wcs import separation_arcsec
 from core.errors import TransientError
+from core.timescales import unix_utc_to_tai
+from service import topics
+from service.embedded import EmbeddedValkey, log_settings
+from service.log import Log, Record, open_log
+from service.metrics import Metrics
+from service.records import pack
+from service.roles.archive import APDB, HISTORY, HistorySink
 from service.storage.apdb import ApdbStore
 from service.storage.cache import connect
 from service.storage.claims import Claims
@@ -20,10 +30,22 @@ from service.storage.history import PRUNE_AFTER_S, HistoryStore
 from service.storage.sky_pixels import HISTORY_ORDER, cells_of
 from tests.contract.stores_support import DEC, KEY, MJD, RA, cache_url, valkey
 from tests.support.apdb import make_apdb
+from tests.support.log_harness import read_until
+from tests.support.service.builders import result
+from tests.support.service.fakes import FakeClock
 
 __all__ = ["cache_url", "valkey"]
 
 CAMERA = load_camera("testcam")
+N_RESULTS = 8
+
+
+class Results(NamedTuple):
+    """A log with results, their rows and times."""
+
+    log: Log
+    rows: list[History]
+    times_ms: list[int]
 
 
 class Clock:
@@ -123,10 +145,72 @@ def test_a_new_base_prunes_only_what_it_holds_and_what_is_old(client: Any, apdb:
 
 def test_the_sentinel_tells_a_flush(client: Any) -> None:
     history = HistoryStore(client, None, CAMERA, Clock())
-    assert not history.mark()
-    assert history.mark()
+    assert not history.is_marked()
+    history.mark()
+    assert history.is_marked()
     client.flushall()
-    assert not history.mark()
+    assert not history.is_marked()
+
+
+@pytest.fixture(scope="module")
+def results(short_folder: Path) -> Iterator[Results]:
+    """Eight results of one field on a log of two partitions, at times of their own."""
+    with (
+        EmbeddedValkey(short_folder / "results", log_settings(64)) as server,
+        open_log(server.url) as log,
+        closing(log.producer()) as producer,
+    ):
+        log.ensure_topics({topics.RESULTS: 2})
+        rows = [make_rows(visit, MJD - 10 + visit) for visit in range(1, N_RESULTS + 1)]
+        for i, part in enumerate(rows):
+            value = pack(result(i + 1, part, MJD - 9 + i))
+            producer.append([Record(topics.RESULTS, key=b"", value=value, partition=i % 2)])
+            time.sleep(0.003)
+        with closing(log.reader(topics.RESULTS)) as reader:
+            times = sorted(m.timestamp_ms for m in read_until(reader, N_RESULTS))
+        assert len(set(times)) == N_RESULTS
+        yield Results(log, rows, times)
+
+
+@pytest.mark.parametrize("n_old", [0, 3, N_RESULTS])
+@pytest.mark.parametrize("n_written", [0, 1, 5, N_RESULTS])
+def test_after_a_flush_base_and_tail_hold_every_row(
+    client: Any, apdb: ApdbStore, results: Results, n_written: int, n_old: int
+) -> None:
+    """The APDB holds the first ``n_written``; the first ``n_old`` are older than any base that a worker holds."""
+    with closing(results.log.reader(topics.RESULTS, name=APDB)) as written:
+        written.commit({0: (n_written + 1) // 2, 1: n_written // 2})
+    for i, rows in enumerate(results.rows[:n_written]):
+        store(apdb, i + 1, MJD - 9 + i, rows)
+    cut_ms = [*results.times_ms, results.times_ms[-1] + 1][n_old]
+    clock = FakeClock(unix_utc_to_tai((cut_ms + 0.5) / 1000 + PRUNE_AFTER_S))
+    with closing(results.log.reader(topics.RESULTS, name=HISTORY)) as done:
+        done.commit(ends := {p: end for p, (_, end) in done.bounds().items()})
+        client.flushall()
+        filled = HistoryStore(client, None, CAMERA, clock.tai_s)
+        sink = HistorySink(results.log, filled, clock, Metrics(CollectorRegistry()), has_apdb=True)
+        sink.turn()
+        while done.committed() != ends:
+            sink.turn()
+    fresh = HistoryStore(client, apdb, CAMERA, clock.tai_s)
+    cells = fresh.cells(KEY)
+    base, tail = fresh.load(KEY)[0], fresh.read_tail(cells)
+    for name, column in (("dia_sources", "diaSourceId"), ("dia_forced_sources", "diaForcedSourceId")):
+        expected = [_ids(getattr(rows, name), column, cells) for rows in results.rows]
+        assert all(expected)
+        in_tail = set(getattr(tail, name)[column])
+        assert set(getattr(base, name)[column]) & set().union(*expected) == set().union(*expected[:n_written])
+        assert in_tail | set(getattr(base, name)[column]) >= set().union(*expected)
+        # also with a base of 15 minutes ago, and no more than that
+        assert in_tail == set().union(*expected[min(n_written, n_old) :])
+    assert set(base.dia_objects["diaObjectId"]) | set(tail.dia_objects["diaObjectId"]) >= set().union(
+        *(_ids(rows.dia_objects, "diaObjectId", cells) for rows in results.rows)
+    )
+
+
+def _ids(table: Any, column: str, cells: list[int]) -> set[int]:
+    """Ids of the rows in some cells."""
+    return set(table[column][np.isin(cells_of(table["ra"], table["dec"], HISTORY_ORDER), cells)])
 
 
 def test_spoiled_entries_are_missing_ones(client: Any, apdb: ApdbStore) -> None:
@@ -154,6 +238,8 @@ def test_redis_away_is_transient_for_the_tail_and_cold_for_the_base(apdb: ApdbSt
         history.append(1, 0, make_rows(1, MJD))
     with pytest.raises(TransientError):
         history.mark()
+    with pytest.raises(TransientError):
+        history.is_marked()
 
 
 NOWHERE = "redis://127.0.0.1:1"

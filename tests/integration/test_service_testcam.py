@@ -64,7 +64,7 @@ def _add_archive(service: Service) -> None:
     apdb = ApdbStore(str(service.settings.dataset / "apdb" / "config.yaml"))
     service.apdb = apdb
     service.apdb_count = lambda: service.sample("sub60_sink_records_total", sink="sink-apdb")
-    service.add(HistorySink(service.log, history, process.clock, process.metrics).turn)
+    service.add(HistorySink(service.log, history, process.clock, process.metrics, has_apdb=True).turn)
     service.add(ApdbSink(service.log, apdb, process.metrics).turn)
     service.add(FileSink(service.log, service.settings.state_dir / "alerts", 0.1, process.clock, process.metrics).turn)
 

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from core.contracts.bundle import History
+from core.contracts.catalogs import SS_SOURCE, empty_catalog
+from core.errors import Outcome
 from core.timescales import format_tai
-from service.records import Prepare, Readout
+from service.records import Prepare, Readout, Result
 
 T0 = 1_780_000_000.0
 VISIT = 2026052800001
@@ -91,3 +94,19 @@ def next_visit_event(**changes: Any) -> dict[str, Any]:
         "private_sndStamp": T0 - 52,
     }
     return fields | changes
+
+
+def result(visit: int, rows: History, mjd_tai: float = 61000.0) -> Result:
+    """The result of a visit's first detector with these rows."""
+    return Result(
+        visit=visit,
+        detector=0,
+        band="r",
+        outcome=Outcome.ALERTS,
+        midpoint_mjd_tai=mjd_tai,
+        processed_mjd_tai=mjd_tai,
+        dia_sources=rows.dia_sources,
+        dia_objects=rows.dia_objects,
+        dia_forced_sources=rows.dia_forced_sources,
+        ss_sources=empty_catalog(SS_SOURCE, 0),
+    )

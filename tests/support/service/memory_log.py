@@ -85,5 +85,13 @@ class MemoryReader:
         held = self._log.topics.get(self._topic, [])
         return {0: (self._log.begins.get(self._topic, 0), held[-1].offset + 1 if held else 0)}
 
+    def offsets_at(self, timestamp_ms: int) -> dict[int, int]:
+        """First at or after a time, else next."""
+        if self._log.is_away:
+            raise LogUnavailable("away")
+        first, end = self.bounds()[0]
+        held = self._log.topics.get(self._topic, [])
+        return {0: next((m.offset for m in held if m.offset >= first and m.timestamp_ms >= timestamp_ms), end)}
+
     def close(self) -> None:
         """Nothing to close."""
