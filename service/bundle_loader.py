@@ -64,7 +64,14 @@ class BundleLoader:
             datastore=datastore,
             memory=MemoryCache(settings.cache_mb << 20),
             cache=Cache(settings.cache_url, access, timeout_s=CACHE_TIMEOUT_S),
-            history=HistoryStore(connect(settings.cache_url, CACHE_TIMEOUT_S, access), apdb, camera, now_s),
+            history=HistoryStore(
+                connect(settings.cache_url, CACHE_TIMEOUT_S, access),
+                apdb,
+                camera,
+                now_s,
+                base_ttl_s=settings.history_base_s,
+                prune_after_s=settings.history_prune_s,
+            ),
             bounded_history=HistoryStore(bounded, None, camera, now_s),
             bounded_client=bounded,
         )

@@ -99,6 +99,12 @@ class Settings(BaseSettings):
     min_reliability: float = Field(default=0.0, ge=0, le=1, description="Alerts below are not sent.")
     compute_threads: int = Field(default=2, ge=1, le=16, description="Threads that share a detector's long loops.")
     child_memory_mb: int = Field(default=6144, ge=256, description="Address-space limit of the compute child [MB].")
+    history_base_s: int = Field(
+        default=3600, ge=1, description="History read from the APDB stays in the cache this long [s]."
+    )
+    history_prune_s: float = Field(
+        default=900.0, ge=0, description="Results leave the cache's tail this long after a base held them [s]."
+    )
     cache_mb: int = Field(default=768, ge=16, description="Compressed arrays a process holds [MB].")
     compute: str = Field(default="service.compute:build", description="What the child runs, module:function.")
     pipeline: str = Field(
