@@ -156,7 +156,7 @@ class Campaign:
             mjd = first + nights[pair] + 0.1 + 0.002 * rng.random() + second * PAIR_DAYS
             day = date(1858, 11, 17) + timedelta(days=int(mjd) - 1)
             turn = 90.0 * rng.integers(4) if not second else visits[-1].rot_sky_deg + 180.0
-            rotation = float(turn % 360 + rng.normal(0, 0.02))
+            rotation = float((turn + rng.normal(0, 0.02)) % 360)
             shift = rng.normal(0, 8.0, 2) / 3600
             ra, dec = self._pointing(rotation)
             visits.append(
@@ -207,8 +207,11 @@ class Campaign:
         """True pixel places of a detector-visit."""
         return self.camera.sky_to_pixel(detector, ra, dec, visit.ra_deg, visit.dec_deg, visit.rot_sky_deg)
 
-    def scene(self, visit: Visit, detector: int) -> tuple[Int64, Float64, Float64, Float64, Float64]:
-        """Everything on the detector: label, x, y [pixel], flux on the difference, flux that never changes [nJy]."""
+    def scene(self, visit: Visit, detector: int, margin_pix: float) -> tuple[Int64, Float64, Float64, Float64, Float64]:
+        """Everything on the detector: label, x, y [pixel], flux on the difference, flux that never changes [nJy].
+
+        ``margin_pix`` inside its edges, outside where negative.
+        """
         movers = self.asteroids(visit)
         ra, dec = movers.at(visit.mjd_tai)
         label = np.concatenate([np.arange(self.ra.size), movers.label])
@@ -216,13 +219,13 @@ class Campaign:
         static = np.concatenate([self.static_flux, np.zeros(movers.label.size)])
         x, y = self.sky_to_pixel(visit, detector, np.concatenate([self.ra, ra]), np.concatenate([self.dec, dec]))
         ny, nx = self.camera.detectors[detector].shape
-        inside = (x > PSF_HALF) & (y > PSF_HALF) & (x < nx - 1 - PSF_HALF) & (y < ny - 1 - PSF_HALF)
+        inside = (x > margin_pix) & (y > margin_pix) & (x < nx - 1 - margin_pix) & (y < ny - 1 - margin_pix)
         return label[inside], x[inside], y[inside], flux[inside], static[inside]
 
     def detections(self, visit: Visit, detector: int) -> Detections:
         """Rows of a detector-visit above the threshold, with their noise."""
         rng = np.random.default_rng([self.config.seed, 4, visit.order, detector])
-        label, x, y, true_flux, _ = self.scene(visit, detector)
+        label, x, y, true_flux, _ = self.scene(visit, detector, PSF_HALF)
         error = visit.flux_err_njy
         flux = true_flux + rng.normal(0, error, true_flux.size)
         n = rng.poisson(self.config.spurious)
@@ -313,12 +316,15 @@ def draw(campaign: Campaign, visit: Visit, detector: int, noise: NDArray[np.floa
     rng = np.random.default_rng([campaign.config.seed, 5, visit.order, detector])
     shift = (int(rng.integers(noise.shape[0])), int(rng.integers(noise.shape[1])))
     difference = np.roll(noise, shift, axis=(0, 1)) * np.float32(visit.noise_njy)
-    _, x, y, flux, static = campaign.scene(visit, detector)
+    _, x, y, flux, static = campaign.scene(visit, detector, -PSF_HALF)
     science = difference.copy()
     for x_i, y_i, flux_i, static_i in zip(x, y, flux, static, strict=True):
         column, row = round(float(x_i)), round(float(y_i))
         stamp = psf_stamp(x_i - column, y_i - row)
-        box = np.s_[row - PSF_HALF : row + PSF_HALF + 1, column - PSF_HALF : column + PSF_HALF + 1]
+        low_y, low_x = max(row - PSF_HALF, 0), max(column - PSF_HALF, 0)
+        box = np.s_[low_y : row + PSF_HALF + 1, low_x : column + PSF_HALF + 1]
+        stamp = stamp[low_y - row + PSF_HALF :, low_x - column + PSF_HALF :]
+        stamp = stamp[: noise.shape[0] - low_y, : noise.shape[1] - low_x]
         difference[box] += (flux_i * stamp).astype(np.float32)
         science[box] += ((flux_i + static_i) * stamp).astype(np.float32)
     return difference, science

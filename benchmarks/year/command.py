@@ -78,7 +78,7 @@ def runtimes(run: YearRun) -> list[dict[str, Any]]:
         walls = {name: wall for name, wall, _ in manifest.timings}
         history = next((part for part in manifest.bundle if part[0] == "history"), None)
         line: dict[str, Any] = {"visit": key[0], "detector": key[1], "alerts": manifest.n_alerts}
-        line |= {name: round(walls.get(name, 0.0), 5) for name in STEPS}
+        line |= {name: round(walls.get(name, 0.0), 5) for name in (*STEPS, "tail")}
         if key in run.committed:
             line["commit"] = round(run.committed[key].commit_s, 5)
         if history is not None:
@@ -88,7 +88,7 @@ def runtimes(run: YearRun) -> list[dict[str, Any]]:
 
 
 def _show(run: YearRun, series: list[dict[str, Any]], figures: YearFigures) -> None:
-    names = [*STEPS, "commit", "load"]
+    names = [*STEPS, "commit", "tail", "load"]
     table = Table(
         "visits", "detectors", "alerts", "history rows", *names, "sum", title="after the pixels, medians [ms]"
     )

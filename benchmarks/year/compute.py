@@ -84,7 +84,9 @@ class YearPipeline(Pipeline):
             stopwatch=watch,
         )
         difference = replace(done.difference, psf=self._psf(), photon_noise_njy=0.0)
-        return self.associate(first, rows, difference, done.template, bundle, tail)
+        with watch.stage("tail"):  # in production it comes while the pixels are worked on
+            appended = tail()
+        return self.associate(first, rows, difference, done.template, bundle, lambda: appended)
 
     def _draw(self, visit: Visit, detector: int) -> None:
         """Fill the frames of the staged visit."""

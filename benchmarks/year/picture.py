@@ -7,6 +7,8 @@ import numpy as np
 COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Told apart by color-blind eyes (Okabe & Ito 2008)."""
 PANELS: Final = ("sum", "associate", "claim", "forced", "features", "package", "commit", "load")
+BEFORE: Final = ("tail", "load")
+"""Done before the pixels, or while they are worked on."""
 COLUMNS: Final = 4
 WIDTH: Final = 300
 HEIGHT: Final = 170
@@ -45,7 +47,7 @@ def _curve(lines: list[dict[str, Any]], order: dict[int, int], name: str) -> lis
 def _value(line: dict[str, Any], name: str) -> float:
     if name != "sum":
         return float(line.get(name, 0.0))
-    return float(sum(line.get(step, 0.0) for step in PANELS if step not in ("sum", "load")) + line.get("cutouts", 0.0))
+    return float(sum(line.get(step, 0.0) for step in PANELS if step not in ("sum", *BEFORE)) + line.get("cutouts", 0.0))
 
 
 def _panel(name: str, curves: dict[int, list[tuple[int, float]]], n: int, x0: int, y0: int) -> list[str]:

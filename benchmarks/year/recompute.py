@@ -47,8 +47,8 @@ def light_curve(forced: Sequence[Row], band: str) -> dict[str, float]:
     weight = 1 / e**2
     mean = float((weight * f).sum() / weight.sum())
     for name, fraction in (("05", 5), ("25", 25), ("75", 75), ("95", 95)):
-        out[f"percentile{name}"] = float(np.percentile(f, fraction, method="hazen"))
-    out |= {"median": float(np.percentile(f, 50, method="hazen")), "weightedMeanErr": float(weight.sum() ** -0.5)}
+        out[f"percentile{name}"] = float(np.percentile(f, fraction))
+    out |= {"median": float(np.percentile(f, 50)), "weightedMeanErr": float(weight.sum() ** -0.5)}
     if f.size > 1:
         out |= {"mean": float(f.mean()), "weightedMean": mean, "standardDeviation": float(f.std(ddof=1))}
         out["reducedChi2"] = float((weight * (f - mean) ** 2).sum() / (f.size - 1))

@@ -19,7 +19,7 @@ from service.audit.run import audit
 from service.clock import SystemClock
 from service.connections import connect_log
 from service.log import Log, Record
-from service.records import Committed, Manifest
+from service.records import Committed, Heartbeat, Manifest, unpack
 from service.roles.archive import APDB, FILES, HISTORY, lag
 from service.settings import Settings, read_settings
 from service.storage.apdb import ApdbStore, create_apdb
@@ -96,6 +96,7 @@ def replay_year(
         settings = settings.model_copy(update={"log_url": endpoints["log_url"]})
         with connect_log(read_settings(), endpoints["log_url"]) as log:
             follower = Follower(log)
+            _until(lambda: _busy_workers(log) >= min(workers, len(config.detectors)), PAIR_LIMIT_S, service)
             begin = time.monotonic()
             for _, visits in groupby(campaign.visits, key=lambda visit: visit.pair):
                 _one_pair(list(visits), campaign, log, follower, service, tell)
@@ -175,10 +176,16 @@ def _until(is_done: Callable[[], bool], limit_s: float, service: ServiceProcess)
         time.sleep(0.005)
 
 
+def _busy_workers(log: Log) -> int:
+    """Workers that own partitions, by their last words."""
+    beats = (unpack(Heartbeat, value) for value in _read_all(log, topics.STATUS))
+    return sum(bool(partitions) for partitions in {beat.worker: beat.partitions for beat in beats}.values())
+
+
 def _read_all(log: Log, topic: str) -> list[bytes]:
     reader = log.reader(topic)
     values: list[bytes] = []
-    while messages := reader.poll(1.0):
+    while messages := reader.poll(0.3):
         values += [message.value for message in messages]
     reader.close()
     return values
