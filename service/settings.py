@@ -70,6 +70,14 @@ class Settings(BaseSettings):
     schema_registry: str = Field(
         default="", pattern=r"^(https?://\S+)?$", description="http(s)://… of a registry to compare our schema with."
     )
+    mpsky_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="http(s)://…/ephemerides/ of mpSky; empty: the dataset's ephemerides.",
+    )
+    mpsky_timeout_s: float = Field(
+        default=10.0, gt=0, description="Prefetch waits this long for an answer of mpSky, workers at most 1 s [s]."
+    )
     keep_days: float = Field(default=7.0, gt=0, description="Kafka keeps records of topics that we make so long [d].")
     keep_partition_mb: int = Field(default=0, ge=0, description="And so much of each partition [MB]; 0: no limit.")
     start_checks: bool = Field(default=True, description="Check at the start what `sub60 check` checks.")
