@@ -72,6 +72,9 @@ bench: kernels  ## every stage at full size against its budget and beside its re
 .PHONY: bench-history
 bench-history: kernels  ## what follows the pixels, and loading, against the depth of the history (REPORT=FILE)
 	@$(BIN)/sub60 bench-history $(if $(REPORT),--report $(REPORT))
+.PHONY: replay-year
+replay-year: kernels  ## a year of one field through the whole service, against its truth (REPORT=FILE PICTURE=FILE VISITS=n)
+	@$(BIN)/sub60 replay-year --folder $(VAR)/year $(if $(VISITS),--visits $(VISITS)) $(if $(REPORT),--report $(REPORT)) $(if $(PICTURE),--picture $(PICTURE))
 .PHONY: bench-hard
 bench-hard: kernels  ## the pipeline on hard skies: crowded, shallow, sharp, bright star, partial, … (REPORT=FILE SKIES=a,b)
 	@$(BIN)/sub60 bench-hard --folder $(VAR)/hard $(if $(SKIES),--skies $(SKIES)) $(if $(REPORT),--report $(REPORT))

@@ -43,8 +43,11 @@ def alert_schema() -> Any:
 
 @cache
 def schema_json() -> str:
-    """The whole alert schema as one JSON text, for registries and file headers."""
-    return json.dumps(_published(alert_schema()), separators=(",", ":"))
+    """The whole alert schema as one JSON text, for registries and file headers.
+
+    The parser leaves a field's attributes in an order that changes from process to process; here they are sorted.
+    """
+    return json.dumps(_published(alert_schema()), separators=(",", ":"), sort_keys=True)
 
 
 def _published(schema: Any) -> Any:

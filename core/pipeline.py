@@ -286,21 +286,38 @@ class Pipeline:
             n_near_bright = flag_near_bright_stars(kept.sources, bundle.reference_stars, info, config.bright_stars)
             sky = check_sky(difference, info, config.sky)
             limit_claims(difference, config.subtract)
-        with watch.stage("associate"):
-            appended = tail()
-            past = Past(bundle.history, bundle.history_index, appended or _empty_history(), info)
-            association = associate(kept.sources, past.dia_objects, bundle.ephemerides, info, config.associate)
-            sources, association = drop_orphans(kept.sources, association)
-            claims = new_object_claims(sources, association, config.associate)
         counts = {
             "n_detected": int(detections.y.size),
-            "n_flagged": int(detections.y.size - sources.size),
             **{f"cut_{name}": number for name, number in cuts.counts.items()},
             "n_near_bright_star": n_near_bright,
+            "optional_dropped": int(not is_optional_done),
+        }
+        summary = first.summary | _difference_summary(difference, warped, sky) | {"n_streaks": float(n_streaks)}
+        return self.associate(
+            replace(first, counts=counts, summary=summary), kept.sources, difference, warped, bundle, tail
+        )
+
+    def associate(
+        self,
+        first: FirstHalf,
+        kept: Catalog,
+        difference: DifferenceImage,
+        warped: WarpedTemplate,
+        bundle: Bundle,
+        tail: Callable[[], History | None],
+    ) -> FirstHalf:
+        """The end of the first half: what the kept DIASources belong to, and the claims of those that are new."""
+        config, info = self.config.associate, first.exposure.visit_info
+        with first.stopwatch.stage("associate"):
+            past = Past(bundle.history, bundle.history_index, tail() or _empty_history(), info)
+            association = associate(kept, past.dia_objects, bundle.ephemerides, info, config)
+            sources, association = drop_orphans(kept, association)
+            claims = new_object_claims(sources, association, config)
+        counts = first.counts | {
+            "n_flagged": first.counts["n_detected"] - int(sources.size),
             "n_new_objects": int(claims.row.size),
             "n_solar_system": int((association.ephemeris_index >= 0).sum()),
-            "cut_no_object": int(kept.sources.size - sources.size),
-            "optional_dropped": int(not is_optional_done),
+            "cut_no_object": int(kept.size - sources.size),
         }
         return replace(
             first,
@@ -315,7 +332,6 @@ class Pipeline:
                 ephemerides=bundle.ephemerides,
             ),
             counts=counts,
-            summary=first.summary | _difference_summary(difference, warped, sky) | {"n_streaks": float(n_streaks)},
         )
 
     def _fill_reliability(

@@ -52,6 +52,12 @@ def unix_tai_to_mjd_tai(unix_tai_s: float) -> float:
     return unix_tai_s / DAY_S + MJD_UNIX_EPOCH
 
 
+def mjd_tai_to_mjd_utc(mjd_tai: float) -> float:
+    """MJD UTC of a MJD TAI (on a day with a leap second off by up to that second)."""
+    unix_tai_s = mjd_tai_to_unix_tai(mjd_tai)
+    return mjd_tai - (unix_tai_s - unix_tai_to_utc(unix_tai_s)) / DAY_S
+
+
 def parse_tai(text: str) -> float:
     """TAI unix seconds of an ISO-8601 TAI time without zone, as events and FITS headers carry it."""
     try:

@@ -16,12 +16,14 @@ from service.storage.cache import Cache, connect
 from service.storage.datastore import Datastore
 from service.storage.history import HistoryStore, RegionReader
 from service.storage.memory import MemoryCache
+from service.storage.mpsky import MpSky
 from service.storage.recipe import BundleKey, PartKind
 
 if TYPE_CHECKING:
     from service.storage.apdb import ApdbStore
 
 CACHE_TIMEOUT_S: Final = 2.0
+AFTER_T0_TIMEOUT_S: Final = 1.0
 
 log = structlog.get_logger()
 
@@ -38,9 +40,12 @@ class BundleLoader:
     bounded_client: Any | None
 
     @classmethod
-    def open(cls, settings: Settings) -> "BundleLoader":
-        """Connect to what the settings name; servers may come up later."""
-        datastore = Datastore(settings.dataset)
+    def open(cls, settings: Settings, *, is_after_t0: bool = False) -> "BundleLoader":
+        """Connect to what the settings name; servers may come up later.
+
+        ``is_after_t0``: for one who may have to load while the clock runs, and so waits a second at most for mpSky.
+        """
+        datastore = Datastore(settings.dataset, open_mpsky(settings, is_after_t0=is_after_t0))
         camera = datastore.camera
         config = apdb_config(settings)
         if config is None:
@@ -64,7 +69,14 @@ class BundleLoader:
             datastore=datastore,
             memory=MemoryCache(settings.cache_mb << 20),
             cache=Cache(settings.cache_url, access, timeout_s=CACHE_TIMEOUT_S),
-            history=HistoryStore(connect(settings.cache_url, CACHE_TIMEOUT_S, access), apdb, camera, now_s),
+            history=HistoryStore(
+                connect(settings.cache_url, CACHE_TIMEOUT_S, access),
+                apdb,
+                camera,
+                now_s,
+                base_ttl_s=settings.history_base_s,
+                prune_after_s=settings.history_prune_s,
+            ),
             bounded_history=HistoryStore(bounded, None, camera, now_s),
             bounded_client=bounded,
         )
@@ -75,7 +87,12 @@ class BundleLoader:
 
     def load(self, key: BundleKey, *, publish: bool = False) -> PackedBundle:
         """Every part of a bundle; with ``publish``, left in the cache for others."""
-        return load_packed(key, self.memory, self.cache, self.datastore, self.history, publish=publish)
+        packed = load_packed(key, self.memory, self.cache, self.datastore, self.history, publish=publish)
+        for part in packed.parts.values():
+            if part.error is not None:
+                where = {"group": key.group, "detector": key.detector, "code": part.error.code}
+                log.warning(f"without_{part.kind.value}", **where, reason=str(part.error))
+        return packed
 
     def load_single_frame(self, key: BundleKey) -> PackedBundle:
         """What single-frame products need: no template, no history."""
@@ -89,7 +106,9 @@ class BundleLoader:
             return False
 
     def number(self, bundle: Bundle, key: BundleKey) -> Bundle:
-        """A bundle prepared before its visit had a number: add what is filed under it, the ephemerides."""
+        """A bundle prepared before its visit had a number: add what is filed under it, the dataset's ephemerides."""
+        if not self.datastore.has_ephemerides_by_visit:
+            return bundle
         part = self.datastore.resolve_ephemerides(key)
         if not part.arrays:
             return bundle
@@ -104,6 +123,14 @@ class BundleLoader:
         if self.bounded_history is None:
             return None
         return self.bounded_history.read_tail(self.bounded_history.cells(key))
+
+
+def open_mpsky(settings: Settings, *, is_after_t0: bool = False) -> MpSky | None:
+    """The ephemeris service, None where the dataset's files are used."""
+    if not settings.mpsky_url:
+        return None
+    limit_s = AFTER_T0_TIMEOUT_S if is_after_t0 else settings.mpsky_timeout_s
+    return MpSky(settings.mpsky_url, min(settings.mpsky_timeout_s, limit_s))
 
 
 class LazyApdb:

@@ -294,6 +294,6 @@ def make_result(
 
 def build(settings: Settings) -> DetectorCompute:
     """What ``SUB60_COMPUTE`` names by default."""
-    loader = BundleLoader.open(settings)
+    loader = BundleLoader.open(settings, is_after_t0=True)
     claims = Claims(loader.bounded_client) if loader.bounded_client is not None else None
     return DetectorCompute(settings, loader, claims)

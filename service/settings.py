@@ -70,6 +70,14 @@ class Settings(BaseSettings):
     schema_registry: str = Field(
         default="", pattern=r"^(https?://\S+)?$", description="http(s)://… of a registry to compare our schema with."
     )
+    mpsky_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="http(s)://…/ephemerides/ of mpSky; empty: the dataset's ephemerides.",
+    )
+    mpsky_timeout_s: float = Field(
+        default=10.0, gt=0, description="Prefetch waits this long for an answer of mpSky, workers at most 1 s [s]."
+    )
     keep_days: float = Field(default=7.0, gt=0, description="Kafka keeps records of topics that we make so long [d].")
     keep_partition_mb: int = Field(default=0, ge=0, description="And so much of each partition [MB]; 0: no limit.")
     start_checks: bool = Field(default=True, description="Check at the start what `sub60 check` checks.")
@@ -99,6 +107,12 @@ class Settings(BaseSettings):
     min_reliability: float = Field(default=0.0, ge=0, le=1, description="Alerts below are not sent.")
     compute_threads: int = Field(default=2, ge=1, le=16, description="Threads that share a detector's long loops.")
     child_memory_mb: int = Field(default=6144, ge=256, description="Address-space limit of the compute child [MB].")
+    history_base_s: int = Field(
+        default=3600, ge=1, description="History read from the APDB stays in the cache this long [s]."
+    )
+    history_prune_s: float = Field(
+        default=900.0, ge=0, description="Results leave the cache's tail this long after a base held them [s]."
+    )
     cache_mb: int = Field(default=768, ge=16, description="Compressed arrays a process holds [MB].")
     compute: str = Field(default="service.compute:build", description="What the child runs, module:function.")
     pipeline: str = Field(

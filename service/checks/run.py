@@ -19,6 +19,7 @@ CHECKS: Final = {
     "clock": "service.checks.clock:check_clock",
     "cache": "service.checks.redis:check_cache",
     "schema": "service.checks.schema:check_schema",
+    "mpsky": "service.checks.mpsky:check_mpsky",
     "pipeline": "service.checks.pipeline:check_pipeline",
 }
 """Modules are imported when their check runs: the APDB's packages alone take seconds."""
@@ -28,8 +29,8 @@ ROLE_CHECKS: Final[dict[str, tuple[str, ...]]] = {
     "api": (*_SERVERS, "schema"),
     "archive": ("dataset", "disk", "apdb", *_SERVERS, "cache", "schema"),
     "fanout": ("dataset", *_SERVERS),
-    "prefetch": ("dataset", *_SERVERS, "cache"),
-    "worker": ("dataset", *_SERVERS, "cache", "schema", "pipeline"),
+    "prefetch": ("dataset", *_SERVERS, "cache", "mpsky"),
+    "worker": ("dataset", *_SERVERS, "cache", "schema", "mpsky", "pipeline"),
 }
 
 

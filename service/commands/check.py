@@ -12,7 +12,7 @@ Example:
   SUB60_DATASET=var/dataset SUB60_LOG_URL=kafka://broker:9092 sub60 check"""
 )
 def command() -> None:
-    """Check settings, dataset, disk, APDB, log, topics, clock, cache, alert schema and pipeline configuration.
+    """Check settings, dataset, disk, APDB, log, topics, clock, cache, schema, ephemerides, pipeline configuration.
 
     Exit 1 if anything failed. The same checks run when the service starts: what cannot heal refuses to start.
     """

@@ -21,7 +21,7 @@ from service.failpoints import Failpoint, reach
 from service.log.contract import Log, Message, Reader
 from service.metrics import Metrics
 from service.records import Result, unpack
-from service.storage.history import PRUNE_AFTER_S, HistoryStore
+from service.storage.history import HistoryStore
 
 if TYPE_CHECKING:  # its packages take seconds to import
     from service.storage.apdb import ApdbStore
@@ -117,8 +117,8 @@ class ResultSink:
 class HistorySink:
     """Appends results to the history's tails in Redis; after a flush, those again that a reader can need.
 
-    Bases are then read from the APDB. A reader needs what it does not hold yet, and what is younger than
-    :data:`PRUNE_AFTER_S`: a worker may have a base from before that was written to the APDB.
+    Bases are then read from the APDB. A reader needs what it does not hold yet, and what is younger than the store's
+    ``prune_after_s``: a worker may have a base from before that was written to the APDB.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class HistorySink:
         """Partition → first offset that a reader can need, of those where the APDB's sink has written."""
         if not self._has_apdb:
             return {}
-        since_s = unix_tai_to_utc(self._clock.tai_s()) - PRUNE_AFTER_S
+        since_s = unix_tai_to_utc(self._clock.tai_s()) - self._history.prune_after_s
         # Open for this only: a reader on Kafka fetches ahead. Nothing is committed under the sink's name.
         with closing(self._log.reader(topics.RESULTS, name=APDB)) as reader:
             written = reader.committed()

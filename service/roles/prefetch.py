@@ -78,6 +78,8 @@ class Prefetch:
         self._metrics.prepares.labels("prefetched").inc()
         for part in bundle.parts.values():
             self._metrics.bundle_parts.labels(part.kind.value, part.source.value).inc()
+            if part.error is not None:
+                self._metrics.failures.labels(part.error.code).inc()
         wall, cpu = self._clock.monotonic_s() - wall, time.thread_time() - cpu
         self._metrics.prefetch.observe(wall)
         self._metrics.prefetch_cpu.observe(cpu)

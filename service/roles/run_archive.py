@@ -70,7 +70,7 @@ def _history_sink(process: Process, opened: Log) -> HistorySink:
     settings = process.settings
     camera = Datastore(settings.dataset).camera
     client = connect(settings.cache_url, CACHE_TIMEOUT_S, cache_access(settings))
-    history = HistoryStore(client, None, camera, process.clock.tai_s)
+    history = HistoryStore(client, None, camera, process.clock.tai_s, prune_after_s=settings.history_prune_s)
     has_apdb = apdb_config(settings) is not None
     return HistorySink(opened, history, process.clock, process.metrics, has_apdb=has_apdb)
 

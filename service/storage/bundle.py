@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from core.contracts.bundle import Bundle, BundlePart, Calibrations, History, PartSource
 from core.contracts.catalogs import EPHEMERIS, REFERENCE_STAR
-from core.errors import TransientError
+from core.errors import Sub60Error, TransientError
 from core.workspace import Workspace
 from service.failpoints import Failpoint, reach
 from service.storage.cache import Cache
 from service.storage.codec import PackedArray, array_dtype, pack_array, unpack_array
 from service.storage.datastore import IMAGE_KINDS, Datastore
 from service.storage.memory import MemoryCache
+from service.storage.mpsky import is_of_service
 from service.storage.recipe import BundleKey, PartKind, PartRecipe, Recipe
 from service.storage.tables import empty_history
 from service.storage.template import unpack_template
@@ -43,6 +44,8 @@ class PackedPart:
     meta: dict[str, Any]
     arrays: dict[str, PackedArray]
     source: PartSource
+    error: Sub60Error | None = None
+    """Why it is empty although it should not be: the visit goes on without."""
 
     def line(self) -> BundlePart:
         """The part's line in the bundle's manifest."""
@@ -104,24 +107,26 @@ def load_packed(
 
     Parts ``without`` which the caller can do are empty and nothing is read for them.
 
-    A Redis that does not answer is the same as an empty one. Raises ``RejectedInputError`` where the store has no valid
-    calibration, ``TransientError`` where it cannot be read.
+    A Redis that does not answer is the same as an empty one. Where a service does not answer its part is empty, says so
+    in ``error``, and is not published: the next one who needs it asks again. Raises ``RejectedInputError`` where the
+    store has no valid calibration, ``TransientError`` where it cannot be read.
     """
     recipe, recipe_source = _recipe(key, cache, datastore, without)
     names = [name for part in recipe for _, name in part.arrays]
     try:
-        arrays, sources = _arrays(names, memory, cache, datastore)
+        arrays, sources, errors = _arrays(names, memory, cache, datastore)
     except FileNotFoundError:
         # A recipe older than a change of the store.
         recipe, recipe_source = _resolve(key, datastore, without), PartSource.COLD
         names = [name for part in recipe for _, name in part.arrays]
-        arrays, sources = _arrays(names, memory, cache, datastore)
+        arrays, sources, errors = _arrays(names, memory, cache, datastore)
     parts = {
         part.kind: PackedPart(
             kind=part.kind,
             meta=part.meta,
-            arrays={role: arrays[name] for role, name in part.arrays},
+            arrays={role: arrays[name] for role, name in part.arrays if name in arrays},
             source=_worst(part, sources, recipe_source),
+            error=next((errors[name] for _, name in part.arrays if name in errors), None),
         )
         for part in recipe
     }
@@ -129,7 +134,7 @@ def load_packed(
     if publish and cache is not None:
         cache.put_arrays(arrays)
         reach(Failpoint.PREFETCH_ARRAYS)
-        cache.put_recipe(key, recipe)
+        cache.put_recipe(key, tuple(part for part in recipe if parts[part.kind].error is None))
     return PackedBundle(key=key, parts=parts, history=rows, history_line=_history_line(rows, history_source))
 
 
@@ -156,8 +161,9 @@ def _resolve(key: BundleKey, datastore: Datastore, without: Collection[PartKind]
 
 def _arrays(
     names: list[str], memory: MemoryCache, cache: Cache | None, datastore: Datastore
-) -> tuple[dict[str, PackedArray], dict[str, PartSource]]:
-    """Every array by name, and where it was found."""
+) -> tuple[dict[str, PackedArray], dict[str, PartSource], dict[str, Sub60Error]]:
+    """Every array by name, where it was found, and why those that a service should have given are not there."""
+    errors: dict[str, Sub60Error] = {}
     arrays = {name: packed for name in names if (packed := memory.get(name)) is not None}
     sources = dict.fromkeys(arrays, PartSource.MEMORY)
     missing = [name for name in names if name not in arrays]
@@ -170,11 +176,17 @@ def _arrays(
         sources |= dict.fromkeys(found, PartSource.REDIS)
     for name in names:
         if name not in arrays:
-            arrays[name] = _read_cold(name, datastore)
             sources[name] = PartSource.COLD
+            try:
+                arrays[name] = _read_cold(name, datastore)
+            except Sub60Error as error:
+                if not is_of_service(name):
+                    raise
+                errors[name] = error
+                continue
         if sources[name] is not PartSource.MEMORY:
             memory.put(name, arrays[name])
-    return arrays, sources
+    return arrays, sources, errors
 
 
 def _read_cold(name: str, datastore: Datastore) -> PackedArray:

@@ -17,6 +17,7 @@ from core.contracts.wcs import Wcs, separation_arcsec
 from core.errors import ConfigurationError, RejectedInputError
 from core.flags import MASK_DTYPE, Mask
 from service.storage.footprint import covering_patches, detector_corners, detector_radius_deg
+from service.storage.mpsky import MpSky, is_of_service
 from service.storage.recipe import BundleKey, PartKind, PartRecipe, Recipe
 from service.storage.sky_pixels import cone_cells
 
@@ -66,11 +67,12 @@ class Datastore:
 
     ``resolve`` says which arrays a bundle needs, by names that hold path, size and time of change of the file behind
     them; ``read`` reads one by its name. So two visits that need the same flat ask for the same name, and a rewritten
-    file is another one.
+    file is another one. With ``mpsky`` ephemerides are asked of it instead of read from files.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mpsky: MpSky | None = None) -> None:
         self.root = root
+        self._mpsky = mpsky
         self.info = _read_info(root / "dataset.json")
         self.camera: Camera = load_camera(self.info.camera)
         self._tracts = [_read_tract(root / "template" / str(n) / "tract.json", n) for n in self.info.tracts]
@@ -96,6 +98,8 @@ class Datastore:
 
         Names come back from Redis, and the library below would follow them anywhere.
         """
+        if self._mpsky is not None and is_of_service(name):
+            return self._mpsky.read(name)
         if _NAME.fullmatch(name) is None:
             raise FileNotFoundError(f"no name of an array: {name[:100]!r}")
         path, _, rest = name.partition("@")
@@ -117,10 +121,20 @@ class Datastore:
         return _native(array, np.float32)
 
     def resolve_ephemerides(self, key: BundleKey) -> PartRecipe:
-        """Ephemerides of a visit; none where the dataset has no file."""
+        """Ephemerides: mpSky's of the detector's sky, or the dataset's of the visit; none where it has no file."""
+        if self._mpsky is not None:
+            return self._mpsky.resolve(key, *detector_radius_deg(self._corners(key)))
         path = self.root / "ephemerides" / f"{key.visit}.fits"
         arrays = (("table", self._name(path)),) if key.visit is not None and path.is_file() else ()
         return PartRecipe(kind=PartKind.EPHEMERIDES, arrays=arrays, meta={})
+
+    @property
+    def has_ephemerides_by_visit(self) -> bool:
+        """Whether ephemerides change when a visit gets its number."""
+        return self._mpsky is None
+
+    def _corners(self, key: BundleKey) -> Array:
+        return detector_corners(self.camera, key.detector, key.ra_deg, key.dec_deg, key.rot_sky_deg)
 
     def _name(self, path: Path, selector: str = "") -> str:
         stat = path.stat()
@@ -156,7 +170,7 @@ class Datastore:
 
     def _template(self, key: BundleKey) -> PartRecipe:
         """Patches of the tract that covers most of the padded footprint; no arrays where none does."""
-        corners = detector_corners(self.camera, key.detector, key.ra_deg, key.dec_deg, key.rot_sky_deg)
+        corners = self._corners(key)
         best: PartRecipe = PartRecipe(kind=PartKind.TEMPLATE, arrays=(), meta={})
         for tract in self._tracts:
             part = self._template_in(tract, key.band, corners)
@@ -185,7 +199,7 @@ class Datastore:
         return PartRecipe(kind=PartKind.TEMPLATE, arrays=tuple(arrays), meta=meta)
 
     def _reference_stars(self, key: BundleKey) -> PartRecipe:
-        corners = detector_corners(self.camera, key.detector, key.ra_deg, key.dec_deg, key.rot_sky_deg)
+        corners = self._corners(key)
         ra, dec, radius = detector_radius_deg(corners)
         radius += REFERENCE_PAD_DEG
         files = [

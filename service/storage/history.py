@@ -22,7 +22,7 @@ from service.wire import unpack_msgpack
 FORMAT: Final = 1
 BASE_TTL_S: Final = 3600
 PRUNE_AFTER_S: Final = 900.0
-"""A tail entry that a newer base holds is kept this long for workers that still have the older base.
+"""A tail entry is kept this long after a base was first seen to hold it, for workers that still have an older base.
 
 For them, too, what is younger is appended again after a flush.
 """
@@ -57,12 +57,17 @@ class HistoryStore:
         camera: Camera,
         now_s: Callable[[], float],
         namespace: str = "sub60",
+        base_ttl_s: int = BASE_TTL_S,
+        prune_after_s: float = PRUNE_AFTER_S,
     ) -> None:
         self._client = client
         self._apdb = apdb
         self._camera = camera
         self._now_s = now_s
         self._prefix = f"{namespace}:history"
+        self._base_ttl_s = base_ttl_s
+        self.prune_after_s = prune_after_s
+        """How long a worker may have a base."""
 
     def warm_up(self) -> None:
         """Open the APDB by reading an empty piece of sky; one that does not answer now may do so later."""
@@ -179,10 +184,10 @@ class HistoryStore:
 
     def _write_bases(self, bases: dict[int, History]) -> None:
         with suppress(redis.RedisError):  # The next load reads the APDB again; this one has what it needs.
-            self._store_bases(bases, BASE_TTL_S)
+            self._store_bases(bases, self._base_ttl_s)
 
     def _store_bases(self, bases: dict[int, History], keep_s: int) -> None:
-        """Set bases, and take what they hold out of the tails, once it is old."""
+        """Set bases, and take out of the tails what bases have held for a while."""
         if self._client is None or not bases:
             return
         now_s = self._now_s()
@@ -190,11 +195,18 @@ class HistoryStore:
         for cell, base in bases.items():
             pipeline.set(self._base_key(cell), _pack_entry(now_s, base), ex=keep_s)
             pipeline.hgetall(self._tail_key(cell))
-        tails = pipeline.execute()[1::2]
-        for (cell, base), tail in zip(bases.items(), tails, strict=True):
-            held = [field for field, value in tail.items() if _is_held(base, value, now_s)]
-            if held:
-                self._client.hdel(self._tail_key(cell), *held)
+            pipeline.hgetall(self._held_key(cell))
+        answers = pipeline.execute()
+        pipeline = self._client.pipeline(transaction=False)
+        for (cell, base), tail, since in zip(bases.items(), answers[1::3], answers[2::3], strict=True):
+            held = [field for field, value in tail.items() if _is_held(base, value)]
+            if fresh := {field: now_s for field in held if field not in since}:
+                pipeline.hset(self._held_key(cell), mapping=fresh)
+            gone = [f for f in held if f in since and now_s - float(since[f]) >= self.prune_after_s]
+            if gone:
+                pipeline.hdel(self._tail_key(cell), *gone)
+                pipeline.hdel(self._held_key(cell), *gone)
+        pipeline.execute()
 
     @property
     def _sentinel_key(self) -> str:
@@ -205,6 +217,10 @@ class HistoryStore:
 
     def _tail_key(self, cell: int) -> str:
         return f"{self._prefix}:tail:{HISTORY_ORDER}:{cell}"
+
+    def _held_key(self, cell: int) -> str:
+        """Fields of the tail → when a base was first seen to hold them."""
+        return f"{self._prefix}:held:{HISTORY_ORDER}:{cell}"
 
 
 def split_by_cell(rows: History) -> dict[int, History]:
@@ -244,10 +260,10 @@ def _unpack_entry(data: bytes) -> tuple[float, History] | None:
     return None if rows is None else (added_s, rows)
 
 
-def _is_held(base: History, entry: bytes, now_s: float) -> bool:
-    """Whether a tail entry is old enough to go and all its sources are in the base."""
+def _is_held(base: History, entry: bytes) -> bool:
+    """Whether all sources of a tail entry are in the base."""
     unpacked = _unpack_entry(entry)
-    if unpacked is None or now_s - unpacked[0] < PRUNE_AFTER_S:
+    if unpacked is None:
         return False
     rows = unpacked[1]
     return bool(

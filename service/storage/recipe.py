@@ -36,6 +36,8 @@ class BundleKey:
     dec_deg: float
     rot_sky_deg: float
     visit: int | None = None
+    duration_s: float = 0.0
+    """From ``mjd_tai`` to the end of the exposure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +63,9 @@ def pack_recipe(key: BundleKey, recipe: Recipe) -> bytes:
 def unpack_recipe(key: BundleKey, data: bytes) -> Recipe | None:
     """The recipe, None if its format is unknown or it was made for another pointing than ``key``.
 
-    A pointing may move by a tenth of the template's padding; the visit may get its number later, which changes the
-    ephemerides only: then their part is missing from the answer.
+    A pointing may move by a tenth of the template's padding; the visit may get its number later, which changes
+    ephemerides filed by visit only: then their part is missing from the answer. So it is where ephemerides of a place
+    in the sky are for another time.
     """
     try:
         message = unpack_msgpack(data, use_list=False)
@@ -75,13 +78,21 @@ def unpack_recipe(key: BundleKey, data: bytes) -> Recipe | None:
         recipe = tuple(PartRecipe(kind=PartKind(kind), arrays=arrays, meta=meta) for kind, arrays, meta in parts)
     except SPOILED:
         return None
-    if visit != key.visit:
-        return tuple(part for part in recipe if part.kind is not PartKind.EPHEMERIDES)
-    return recipe
+    return tuple(part for part in recipe if part.kind is not PartKind.EPHEMERIDES or _is_of(part, visit, key))
 
 
 MAX_OFFSET_ARCSEC: Final = 5.0
 MAX_ROTATION_DEG: Final = 0.1
+MAX_SHIFT_D: Final = 1 / 96
+"""Between the time that ephemerides were asked for and the exposure's: a quarter of an hour."""
+
+
+def _is_of(part: PartRecipe, visit: int | None, key: BundleKey) -> bool:
+    """Whether ephemerides, filed under ``visit`` or with their time in ``meta``, are those of ``key``."""
+    mjd_tai = part.meta.get("mjd_tai") if isinstance(part.meta, dict) else None
+    if isinstance(mjd_tai, float):
+        return abs(mjd_tai - key.mjd_tai) <= MAX_SHIFT_D
+    return visit == key.visit
 
 
 def _is_near(key: BundleKey, ra_deg: float, dec_deg: float, rot_sky_deg: float) -> bool:

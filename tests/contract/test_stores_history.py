@@ -14,7 +14,7 @@ from core.camera import load_camera
 from core.contracts.bundle import History, PartSource
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, empty_catalog
 from core.contracts.wcs import separation_arcsec
-from core.errors import TransientError
+from core.errors import ConfigurationError, TransientError
 from core.timescales import unix_utc_to_tai
 from service import topics
 from service.embedded import EmbeddedValkey, log_settings
@@ -27,7 +27,7 @@ from service.storage.cache import connect
 from service.storage.claims import Claims
 from service.storage.footprint import detector_corners
 from service.storage.history import PRUNE_AFTER_S, HistoryStore
-from service.storage.sky_pixels import HISTORY_ORDER, cells_of
+from service.storage.sky_pixels import HISTORY_ORDER, cells_of, cone_cells
 from tests.contract.stores_support import DEC, KEY, MJD, RA, cache_url, valkey
 from tests.support.apdb import make_apdb
 from tests.support.log_harness import read_until
@@ -135,12 +135,53 @@ def test_a_new_base_prunes_only_what_it_holds_and_what_is_old(client: Any, apdb:
     history.append(2, 0, waiting)
     history.load(KEY)
     assert set(history.read_tail(history.cells(KEY)).dia_sources["visit"]) == {1, 2}
-    for key in client.keys("sub60:history:base:*"):
-        client.delete(key)
+    forget_bases(client)
     clock.now_s += PRUNE_AFTER_S + 1
     base, _ = history.load(KEY)
     assert set(history.read_tail(history.cells(KEY)).dia_sources["visit"]) == {2}
     assert set(base.dia_sources["visit"]) == {1}
+    assert client.keys("sub60:history:held:*") == []
+
+
+def test_what_the_apdb_got_late_stays_for_those_with_an_older_base(client: Any, apdb: ApdbStore) -> None:
+    """A worker that loaded its base just before must still find the entry, however old it is."""
+    clock = Clock()
+    history = HistoryStore(client, apdb, CAMERA, clock)
+    rows = make_rows(1, MJD - 2)
+    history.append(1, 0, rows)
+    clock.now_s += 10 * PRUNE_AFTER_S
+    older, _ = history.load(KEY)
+    assert older.dia_sources.size == 0
+    store(apdb, 1, MJD - 2, rows)
+    forget_bases(client)
+    history.load(KEY)
+    assert set(history.read_tail(history.cells(KEY)).dia_sources["visit"]) == {1}
+    forget_bases(client)
+    clock.now_s += PRUNE_AFTER_S + 1
+    history.load(KEY)
+    assert history.read_tail(history.cells(KEY)).dia_sources.size == 0
+
+
+def test_a_warmed_sky_is_not_read_again(client: Any, apdb: ApdbStore) -> None:
+    store(apdb, 1, MJD - 10, make_rows(1, MJD - 10))
+    history = HistoryStore(client, apdb, CAMERA, Clock())
+    cells = cone_cells(RA, DEC, 0.1, HISTORY_ORDER)
+    counted: list[int] = []
+    assert history.warm(cells, MJD, 500, counted.append) > 0
+    assert sum(counted) == len(cells)
+    loaded, source = HistoryStore(client, None, CAMERA, Clock()).load(KEY)
+    assert source is PartSource.REDIS
+    assert loaded.dia_sources.size > 0
+    assert {client.ttl(key) <= 500 for key in client.keys("sub60:history:base:*")} == {True}
+    assert history.warm(cells, MJD, 500, counted.append) == 0
+    with pytest.raises(ConfigurationError):
+        HistoryStore(None, apdb, CAMERA, Clock()).warm(cells, MJD, 500, counted.append)
+
+
+def forget_bases(client: Any) -> None:
+    """As their time to live does."""
+    for key in client.keys("sub60:history:base:*"):
+        client.delete(key)
 
 
 def test_the_sentinel_tells_a_flush(client: Any) -> None:

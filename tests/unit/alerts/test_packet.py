@@ -1,6 +1,9 @@
 """Packets: decoded by fastavro they are the catalogs they came from, byte for byte fastavro's own encoding."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +298,12 @@ def test_the_published_schema_is_complete_json() -> None:
     assert isinstance(schema, dict)
     assert schema["name"] == alert_schema()["name"]
     assert SCHEMA_ID == 1101
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2", "3"])
+def test_the_schemas_text_is_the_same_in_every_process(seed: str) -> None:
+    """A file's header is compared byte by byte with what another process would write."""
+    script = "from alerts.schema import schema_json; print(schema_json())"
+    environment = dict(os.environ) | {"PYTHONHASHSEED": seed}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == schema_json()

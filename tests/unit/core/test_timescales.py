@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from core.errors import RejectedInputError
 from core.timescales import (
     format_tai,
+    mjd_tai_to_mjd_utc,
     mjd_tai_to_unix_tai,
     parse_tai,
     unix_tai_to_mjd_tai,
@@ -33,6 +34,12 @@ def test_conversions_invert(unix_tai: float) -> None:
     assert unix_utc_to_tai(unix_tai_to_utc(unix_tai)) == pytest.approx(unix_tai, abs=1.001)
     assert mjd_tai_to_unix_tai(unix_tai_to_mjd_tai(unix_tai)) == pytest.approx(unix_tai, abs=1e-5)
     assert parse_tai(format_tai(unix_tai)) == pytest.approx(unix_tai, abs=1e-6)
+
+
+@pytest.mark.parametrize("mjd_tai", [50000.25, 57752.99, 57754.01, 61000.5])
+def test_mjd_utc_agrees_with_astropy(mjd_tai: float) -> None:
+    expected = Time(mjd_tai, format="mjd", scale="tai").utc.mjd
+    assert mjd_tai_to_mjd_utc(mjd_tai) == pytest.approx(expected, abs=2e-11)
 
 
 def test_a_synthetic_latency_is_kept_to_a_millisecond() -> None:

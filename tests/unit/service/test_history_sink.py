@@ -24,6 +24,8 @@ NOW_MS = int(unix_tai_to_utc(T0) * 1000)
 class Tails:
     """Remembers the visits that were appended since the last flush."""
 
+    prune_after_s = PRUNE_AFTER_S
+
     def __init__(self) -> None:
         self.has_sentinel = False
         self.is_away = False
