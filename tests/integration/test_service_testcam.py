@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +52,8 @@ def night(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
                 service.publish("readout", moved_to_now(readout))
             service.pump_manifests(2 * (i + 1))
             service.pump(lambda n=2 * (i + 1): service.apdb_count() == n)
+        wanted = {(a["diaObject"]["diaObjectId"], a["diaSource"]["visit"]) for a in _alerts(service) if a["diaObject"]}
+        service.pump(lambda: len(service.read("features")) >= len(wanted))
         filed = "sub60_sink_records_total"
         service.pump(lambda: service.sample(filed, sink="sink-files") == len(service.read("alerts")))
         yield service
@@ -67,6 +70,10 @@ def _add_archive(service: Service) -> None:
     service.add(HistorySink(service.log, history, process.clock, process.metrics, has_apdb=True).turn)
     service.add(ApdbSink(service.log, apdb, process.metrics).turn)
     service.add(FileSink(service.log, service.settings.state_dir / "alerts", 0.1, process.clock, process.metrics).turn)
+
+
+def _alerts(service: Service) -> list[dict[str, Any]]:
+    return [decode_alert(message.value) for message in service.read("alerts")]
 
 
 def _prefetched(service: Service) -> float:
@@ -99,8 +106,7 @@ def test_every_alert_is_valid_and_in_its_manifest(night: Service) -> None:
 
 
 def test_features_follow_for_each_object_of_an_alert(night: Service) -> None:
-    alerts = [decode_alert(message.value) for message in night.read("alerts")]
-    wanted = {(a["diaObject"]["diaObjectId"], a["diaSource"]["visit"]) for a in alerts if a["diaObject"]}
+    wanted = {(a["diaObject"]["diaObjectId"], a["diaSource"]["visit"]) for a in _alerts(night) if a["diaObject"]}
     records = [(message.key, decode_features(message.value)) for message in night.read("features")]
     assert {(r["diaObjectId"], r["visit"]) for _, r in records} == wanted
     assert all(key == b"%d" % r["diaObjectId"] for key, r in records)
