@@ -16,10 +16,21 @@ from core.errors import ConfigurationError, TransientError
 from service.storage.codec import SPOILED
 from service.storage.recipe import BundleKey
 from service.storage.sky_pixels import HISTORY_ORDER, cell_circle, cells_of, detector_cells
-from service.storage.tables import empty_history, join_histories, pack_history, unpack_history, with_latest_objects
+from service.storage.tables import (
+    empty_history,
+    join_histories,
+    pack_history,
+    pack_rows,
+    unpack_history,
+    unpack_rows,
+    with_latest_objects,
+)
 from service.wire import unpack_msgpack
 
 FORMAT: Final = 1
+"""Of a base: arrays compressed where it pays."""
+TAIL_FORMAT: Final = 2
+"""Of a tail entry: rows as they lie in memory. Compressed, 750 entries of 24 visits took 100 ms to read."""
 BASE_TTL_S: Final = 3600
 PRUNE_AFTER_S: Final = 900.0
 """A tail entry is kept this long after a base was first seen to hold it, for workers that still have an older base.
@@ -28,6 +39,10 @@ For them, too, what is younger is appended again after a flush.
 """
 WARM_LEVELS: Final = 3
 """HEALPix levels above the cells, whose cells are read from the APDB at once: half a degree wide."""
+MAX_TAIL: Final = 32
+"""Visits in the tail of a cell, beyond which its base is read anew ..."""
+REFRESH_S: Final = 300.0
+"""... if it is so old: else a field visited all night, or one kept warm, would have a tail too long to read in time."""
 MARGIN_DEG: Final = 5 / 3600
 _NOWHERE: Final = (0.0, -90.0, 1e-4, 51544.0)
 SENTINEL_FIELD: Final = "1"
@@ -82,12 +97,16 @@ class HistoryStore:
     def load(self, key: BundleKey) -> tuple[History, PartSource]:
         """Bases of a detector's cells; those Redis lacks are read from the APDB and left there for the next."""
         cells = self.cells(key)
-        bases = self._read_bases(cells)
+        bases, outgrown = self._read_bases(cells)
         missing = [cell for cell in cells if cell not in bases]
+        if outgrown:
+            try:
+                bases |= self._refresh([*missing, *outgrown], key.mjd_tai)
+                return with_latest_objects(join_histories(list(bases.values()))), PartSource.COLD
+            except TransientError:
+                pass  # what is old serves, too
         if missing:
-            fresh = self._read_cold(missing, key.mjd_tai)
-            self._write_bases(fresh)
-            bases |= fresh
+            bases |= self._refresh(missing, key.mjd_tai)
         rows = with_latest_objects(join_histories(list(bases.values())))
         return rows, PartSource.COLD if missing else PartSource.REDIS
 
@@ -140,7 +159,8 @@ class HistoryStore:
         try:
             pipeline = self._client.pipeline(transaction=False)
             for cell, part in split_by_cell(rows).items():
-                pipeline.hset(self._tail_key(cell), f"{visit}:{detector}", _pack_entry(added_s, part))
+                entry = bytes(msgpack.packb((TAIL_FORMAT, added_s, pack_rows(part))))
+                pipeline.hset(self._tail_key(cell), f"{visit}:{detector}", entry)
             pipeline.execute()
         except redis.RedisError as error:
             raise TransientError("the history's tail cannot be written", code="history_unavailable") from error
@@ -163,15 +183,33 @@ class HistoryStore:
         except redis.RedisError as error:
             raise TransientError("the history's sentinel cannot be set", code="history_unavailable") from error
 
-    def _read_bases(self, cells: list[int]) -> dict[int, History]:
+    def _read_bases(self, cells: list[int]) -> tuple[dict[int, History], list[int]]:
+        """Bases that are there, and the cells whose tail has outgrown theirs."""
         if self._client is None or not cells:
-            return {}
+            return {}, []
         try:
-            values = self._client.mget([self._base_key(cell) for cell in cells])
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.mget([self._base_key(cell) for cell in cells])
+            for cell in cells:
+                pipeline.hlen(self._tail_key(cell))
+            values, *lengths = pipeline.execute()
         except redis.RedisError:
-            return {}
-        entries = ((cell, _unpack_entry(value)) for cell, value in zip(cells, values, strict=True) if value is not None)
-        return {cell: entry[1] for cell, entry in entries if entry is not None}
+            return {}, []
+        bases, outgrown, now_s = {}, [], self._now_s()
+        for cell, value, n_appended in zip(cells, values, lengths, strict=True):
+            entry = _unpack_entry(value) if value is not None else None
+            if entry is None:
+                continue
+            bases[cell] = entry[1]
+            if self._apdb is not None and n_appended > MAX_TAIL and now_s - entry[0] > REFRESH_S:
+                outgrown.append(cell)
+        return bases, outgrown
+
+    def _refresh(self, cells: list[int], mjd_tai: float) -> dict[int, History]:
+        """Bases from the APDB, left in Redis."""
+        fresh = self._read_cold(cells, mjd_tai)
+        self._write_bases(fresh)
+        return fresh
 
     def _read_cold(self, cells: list[int], mjd_tai: float) -> dict[int, History]:
         """Bases of whole cells from the APDB, an empty one where it has nothing."""
@@ -254,9 +292,9 @@ def _unpack_entry(data: bytes) -> tuple[float, History] | None:
     """When an entry was added and its rows; None for another format or a spoiled one."""
     try:
         number, added_s, tables = unpack_msgpack(data, use_list=False)
+        rows = unpack_rows(*tables) if number == TAIL_FORMAT else unpack_history(tables) if number == FORMAT else None
     except SPOILED:
         return None
-    rows = unpack_history(tables) if number in (FORMAT - 1, FORMAT) else None
     return None if rows is None else (added_s, rows)
 
 

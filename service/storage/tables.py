@@ -1,5 +1,7 @@
 """History tables: empty, packed, joined."""
 
+import hashlib
+import zlib
 from dataclasses import replace
 from typing import Final
 
@@ -10,6 +12,7 @@ from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, C
 from service.storage.codec import ArrayManifest, array_dtype, pack_array, unpack_array
 
 _DTYPES: Final = (DIA_OBJECT, DIA_SOURCE, DIA_FORCED_SOURCE)
+_COLUMNS: Final = hashlib.sha256(repr([dtype.descr for dtype in _DTYPES]).encode()).hexdigest()[:16]
 
 
 def empty_history() -> History:
@@ -54,6 +57,29 @@ def with_latest_objects(history: History) -> History:
     if is_last.all():
         return history
     return replace(history, dia_objects=take_rows(history.dia_objects, is_last))
+
+
+def pack_rows(history: History) -> tuple[str, int, tuple[bytes, ...]]:
+    """Few rows as they lie in memory: which columns, checksum, each table's bytes. Reading them back copies nothing."""
+    parts = tuple(table.tobytes() for table in (history.dia_objects, history.dia_sources, history.dia_forced_sources))
+    return _COLUMNS, _checksum(parts), parts
+
+
+def unpack_rows(columns: object, checksum: object, parts: tuple[bytes, ...]) -> History | None:
+    """Inverse of :func:`pack_rows`; None for spoiled rows or rows of other columns."""
+    if columns != _COLUMNS or len(parts) != len(_DTYPES) or checksum != _checksum(parts):
+        return None
+    if any(len(part) % dtype.itemsize for part, dtype in zip(parts, _DTYPES, strict=True)):
+        return None
+    objects, sources, forced = (np.frombuffer(part, dtype) for part, dtype in zip(parts, _DTYPES, strict=True))
+    return History(dia_objects=objects, dia_sources=sources, dia_forced_sources=forced)
+
+
+def _checksum(parts: tuple[bytes, ...]) -> int:
+    total = 0
+    for part in parts:
+        total = zlib.crc32(part, total)
+    return total
 
 
 def pack_history(history: History) -> list[tuple[bytes, list[bytes]]]:

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgpack
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
@@ -26,7 +27,7 @@ from service.storage.apdb import ApdbStore
 from service.storage.cache import connect
 from service.storage.claims import Claims
 from service.storage.footprint import detector_corners
-from service.storage.history import PRUNE_AFTER_S, HistoryStore
+from service.storage.history import MAX_TAIL, PRUNE_AFTER_S, REFRESH_S, HistoryStore
 from service.storage.sky_pixels import HISTORY_ORDER, cells_of, cone_cells
 from tests.contract.stores_support import DEC, KEY, MJD, RA, cache_url, valkey
 from tests.support.apdb import make_apdb
@@ -160,6 +161,62 @@ def test_what_the_apdb_got_late_stays_for_those_with_an_older_base(client: Any, 
     clock.now_s += PRUNE_AFTER_S + 1
     history.load(KEY)
     assert history.read_tail(history.cells(KEY)).dia_sources.size == 0
+
+
+def test_a_tail_that_outgrows_its_base_has_it_read_anew(client: Any, apdb: ApdbStore) -> None:
+    clock = Clock()
+    history = HistoryStore(client, apdb, CAMERA, clock)
+    history.load(KEY)
+    for visit in range(1, MAX_TAIL + 2):
+        rows = make_rows(visit, MJD - 1, seed=1)
+        history.append(visit, 0, rows)
+        if visit % 10 == 0:
+            store(apdb, visit, MJD - 1 + 0.001 * visit, rows)
+    assert history.load(KEY)[1] is PartSource.REDIS  # the base is young
+    clock.now_s += REFRESH_S + 1
+    loaded, source = history.load(KEY)
+    assert source is PartSource.COLD
+    assert set(loaded.dia_sources["visit"]) == {10, 20, 30}
+    clock.now_s += PRUNE_AFTER_S + 1
+    history.load(KEY)
+    left = set(history.read_tail(history.cells(KEY)).dia_sources["visit"])
+    assert left == set(range(1, MAX_TAIL + 2)) - {10, 20, 30}
+
+
+def test_a_base_that_cannot_be_read_anew_serves_on(client: Any, apdb: ApdbStore) -> None:
+    class Away:
+        def read_region(self, *_: float) -> History:
+            raise TransientError("away", code="apdb_unavailable")
+
+    clock = Clock()
+    HistoryStore(client, apdb, CAMERA, clock).load(KEY)
+    history = HistoryStore(client, Away(), CAMERA, clock)
+    for visit in range(1, MAX_TAIL + 2):
+        history.append(visit, 0, make_rows(visit, MJD - 1, seed=1))
+    clock.now_s += REFRESH_S + 1
+    assert history.load(KEY)[1] is PartSource.REDIS
+
+
+@pytest.mark.parametrize("spoil", ["flip", "cut", "columns", "text"])
+def test_spoiled_tail_entries_are_left_out(client: Any, spoil: str) -> None:
+    history = HistoryStore(client, None, CAMERA, Clock())
+    for visit in (1, 2):
+        history.append(visit, 0, make_rows(visit, MJD - 1))
+    for key in client.keys("sub60:history:tail:*"):
+        value = bytearray(client.hget(key, "1:0"))
+        if spoil == "flip":
+            value[len(value) // 2] ^= 0xFF
+        number, added_s, (columns, checksum, parts) = msgpack.unpackb(
+            bytes(value) if spoil != "flip" else client.hget(key, "2:0")
+        )
+        changed = {
+            "flip": bytes(value),
+            "cut": msgpack.packb((number, added_s, (columns, checksum, [part[:-1] for part in parts]))),
+            "columns": msgpack.packb((number, added_s, ("other", checksum, parts))),
+            "text": b"2",
+        }[spoil]
+        client.hset(key, "1:0", changed)
+    assert set(history.read_tail(history.cells(KEY)).dia_sources["visit"]) == {2}
 
 
 def test_a_warmed_sky_is_not_read_again(client: Any, apdb: ApdbStore) -> None:
