@@ -76,7 +76,9 @@ class AfterThePixels:
         self._worker: WorkerLog = log.join("history-bench", topics.WORK, 0)
         while not self._worker.assignment():
             self._worker.poll(0.1)
-        self._offset = 1
+        self._partition = min(self._worker.assignment())
+        before = self._worker.checkpoint(self._partition)
+        self._offset = 1 + (before.offset if before is not None else 0)
 
     def time(self, depth: Depth, n_rounds: int, advance: Callable[[], None]) -> Timed:
         """Rounds of one depth, R before each."""
@@ -91,6 +93,7 @@ class AfterThePixels:
         image = self._first.exposure.frame.image
         for _ in range(n_rounds + 1):
             self._client.flushall()
+            self._worker.poll(0.0)  # a member that never polls is taken for dead
             begin = time.perf_counter()
             sep.Background(image, bw=128, bh=128)
             timed.reference_wall_s.append(time.perf_counter() - begin)
@@ -127,10 +130,9 @@ class AfterThePixels:
                 )
             )  # fmt: skip
         with timed.step("commit"):
-            (partition,) = self._worker.assignment()
             records = [Record(topics.ALERTS, b"%d" % number, packet) for number, packet in packets]
             records.append(Record(topics.RESULTS, b"", record))
-            self._worker.commit(partition, Checkpoint(offset=self._offset), records)
+            self._worker.commit(self._partition, Checkpoint(offset=self._offset), records)
         self._offset += 1
         begin = time.perf_counter()
         encode_features(pipeline.light_curve_features(first, result))

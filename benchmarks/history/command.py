@@ -41,14 +41,16 @@ DEPTHS: Final = {
     epilog="""\b
 Examples:
   sub60 bench-history --report build/history.json
-  sub60 bench-history --rounds 3 --no-load""",
+  sub60 bench-history --rounds 3 --no-load
+  sub60 bench-history --kafka 127.0.0.1:19092 --no-load                  commits to a broker""",
 )
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
 @click.option(
     "--load/--no-load", default=True, help="Also time loading from an APDB of twelve months and ten times it."
 )
+@click.option("--kafka", default="", help="host:port of a running Kafka to commit to; default: the embedded log.")
 @click.option("--report", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here.")
-def command(rounds: int, load: bool, path: Path | None) -> None:
+def command(rounds: int, load: bool, kafka: str, path: Path | None) -> None:
     """Time association, claim, forced photometry, features, packets and commit against the depth of the history."""
     console = Console(stderr=True)
     found: dict[str, Timed] = {}
@@ -58,8 +60,9 @@ def command(rounds: int, load: bool, path: Path | None) -> None:
         pipeline = Pipeline(camera, PipelineConfig(), clock)
         with console.status("one visit through its pixels"):
             first, bundle = measured_visit(camera, pipeline, DETECTOR)
-        with open_log(servers.log.url) as log:
-            log.ensure_topics(topics.partition_counts(servers.log.url, 1))
+        url = f"kafka://{kafka}" if kafka else servers.log.url
+        with open_log(url) as log:
+            log.ensure_topics(topics.partition_counts(url, 1))
             bench = AfterThePixels(pipeline, first, bundle, log, redis.Redis.from_url(servers.cache.url))
             with bar("after the pixels", console) as progress:
                 task = progress.add_task("", total=len(DEPTHS) * (rounds + 1))
