@@ -38,6 +38,8 @@ class AssociateConfig:
         "glint_trail",
     )
     """A source with any of these set makes no new object; of interpolated centers the flag cuts judge."""
+    new_object_min_reliability: float = 0.0
+    """Nor does one whose reliability is below; of known objects every source counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def associate(
     rest = everyone[ephemeris_index < 0]
     history_index = np.full(sources.size, -1, np.int64)
     history_index[rest] = _match_objects(sources[rest], dia_objects, config)
-    is_bad = np.zeros(sources.size, bool)
+    is_bad = sources["reliability"] < config.new_object_min_reliability
     for flag in config.new_object_bad_flags:
         is_bad |= sources[flag] == 1
     is_new = (ephemeris_index < 0) & (history_index < 0) & ~is_bad

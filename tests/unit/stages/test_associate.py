@@ -1,5 +1,7 @@
 """Association with known partners, and what claims make of the rest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -131,6 +133,17 @@ def test_flagged_sources_make_no_object_and_are_dropped_unless_they_match_one() 
     kept, association = drop_orphans(sources, found)
     assert kept["diaSourceId"].tolist() == sources["diaSourceId"][[0, 2]].tolist()
     assert association.history_index.tolist() == [-1, 0]
+
+
+def test_unreliable_sources_make_no_object_where_that_is_asked() -> None:
+    sources = sources_at([0.0, 30.0, 60.0, 90.0], [0.0] * 4)
+    sources["reliability"] = [0.9, 0.1, 0.1, np.nan]
+    objects = objects_of([60.0], [0.0])
+    strict = replace(CONFIG, new_object_min_reliability=0.5)
+    assert associate(sources, objects, no_ephemerides(), VISIT, CONFIG).is_new.tolist() == [True, True, False, True]
+    found = associate(sources, objects, no_ephemerides(), VISIT, strict)
+    assert found.is_new.tolist() == [True, False, False, True]
+    assert found.history_index.tolist() == [-1, -1, 0, -1]
 
 
 def test_claims_propose_ids_and_take_the_answers() -> None:

@@ -10,6 +10,7 @@ from lsst.dax.apdb.sql import ApdbSql
 from core.contracts.bundle import History
 from core.contracts.catalogs import NULL_LONG
 from core.errors import ConfigurationError, TransientError
+from service.storage import apdb_rows
 from service.storage.apdb import ApdbStore, create_apdb
 from service.storage.apdb_rows import SqlRegions
 from tests.support.apdb import make_apdb
@@ -45,17 +46,19 @@ def assert_same(found: History, expected: History) -> None:
         assert_equal(ours[np.argsort(ours[key])], theirs[np.argsort(theirs[key])])
 
 
-def test_plain_queries_give_what_the_package_gives(config: str) -> None:
+def test_plain_queries_give_what_the_package_gives(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apdb_rows, "_IDS", 100)
+    monkeypatch.setattr(apdb_rows, "_ROWS", 70)
     store = ApdbStore(config)
     regions = SqlRegions.open(config)
     assert regions is not None
     assert_same(regions.read_region(*PLACES[0], MJD), store.read_region(*PLACES[0], MJD))
     for visit, days in ((1, -400.0), (2, -364.0), (3, -1.0), (4, -2.0)):
-        objects, sources, forced = make_visit(visit, MJD + days, n=1050, seed=visit)
+        objects, sources, forced = make_visit(visit, MJD + days, n=240, seed=visit)
         sources["diaObjectId"][:3] = NULL_LONG
         sources["ssObjectId"][5:9] = NULL_LONG
         sources["detector"] = forced["detector"] = 3
-        sources["diaSourceId"] = forced["diaForcedSourceId"] = 10_000 * visit + np.arange(1050)
+        sources["diaSourceId"] = forced["diaForcedSourceId"] = 10_000 * visit + np.arange(240)
         store.store(visit, 3, MJD + days, objects, sources, forced)
     for place in PLACES:
         found, expected = regions.read_region(*place, MJD), store.read_region(*place, MJD)
