@@ -33,12 +33,9 @@ Examples:
 @click.option("--visits", type=click.IntRange(2), default=272, show_default=True)
 @click.option("--seed", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=WORKERS, show_default=True)
-@click.option("--kafka", default="", help="host:port of a running Kafka; default: the embedded log.")
 @click.option("--report", "path", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here.")
 @click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw run time against visit order.")
-def command(
-    folder: Path, visits: int, seed: int, workers: int, kafka: str, path: Path | None, picture: Path | None
-) -> None:
+def command(folder: Path, visits: int, seed: int, workers: int, path: Path | None, picture: Path | None) -> None:
     """Replay a year of visits to one field: detections drawn from truth, everything after the pixels as in production.
 
     Four workers, both visits of each pair at one instant, history in Redis and APDB; held against truth and audited.
@@ -51,7 +48,6 @@ def command(
             folder,
             config,
             lambda done, what: progress.update(task, completed=done, description=what),
-            kafka=kafka,
             workers=workers,
         )
         progress.update(task, description="comparing with truth")

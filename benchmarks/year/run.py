@@ -65,7 +65,7 @@ def make_dataset(folder: Path, config: CampaignConfig) -> Path:
 
 
 def replay_year(
-    folder: Path, config: CampaignConfig, tell: Callable[[int, str], None], *, kafka: str = "", workers: int = WORKERS
+    folder: Path, config: CampaignConfig, tell: Callable[[int, str], None], *, workers: int = WORKERS
 ) -> YearRun:
     """Run the campaign; ``tell`` hears how many visits are done and what is being done.
 
@@ -77,7 +77,6 @@ def replay_year(
     settings = service.settings(
         workers=workers,
         partitions=len(config.detectors),
-        log_url=f"kafka://{kafka}" if kafka else "",
         compute="benchmarks.year.compute:build",
         compute_threads=1,
         deadline_s=LONG_S,
