@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from core.contracts.catalogs import BANDS
 
@@ -12,10 +13,14 @@ Float64 = NDArray[np.float64]
 Row = Mapping[str, Any]
 
 FEATURES: Final = (
-    "nData", "mean", "weightedMean", "weightedMeanErr", "standardDeviation", "skew", "reducedChi2", "linearSlope",
+    "nData", "mean", "weightedMean", "weightedMeanErr", "standardDeviation", "skew", "kurtosis", "amplitude",
+    "medianAbsoluteDeviation", "beyond1Std", "reducedChi2", "excessVariance", "stetsonK", "eta", "cusum",
+    "maximumSlope", "linearSlope", "linearSlopeErr", "linearReducedChi2",
     "percentile05", "percentile25", "median", "percentile75", "percentile95",
 )  # fmt: skip
-"""Of each band."""
+"""Of each band; Stetson's J and the periods are left to the unit tests."""
+ABOUT_ZERO: Final = ("skew", "kurtosis", "linearSlope")
+"""Differences of large numbers: what remains is compared with one, or with its error."""
 
 
 def dia_object(sources: Sequence[Row], forced: Sequence[Row]) -> dict[str, float]:
@@ -50,14 +55,45 @@ def light_curve(forced: Sequence[Row], band: str) -> dict[str, float]:
         out[f"percentile{name}"] = float(np.percentile(f, fraction))
     out |= {"median": float(np.percentile(f, 50)), "weightedMeanErr": float(weight.sum() ** -0.5)}
     if f.size > 1:
-        out |= {"mean": float(f.mean()), "weightedMean": mean, "standardDeviation": float(f.std(ddof=1))}
-        out["reducedChi2"] = float((weight * (f - mean) ** 2).sum() / (f.size - 1))
+        out |= _spread(t, f, e, mean)
     if f.size > 2:
-        n, z = f.size, (f - f.mean()) / f.std()
-        out["skew"] = float((z**3).mean() * np.sqrt(n * (n - 1)) / (n - 2))
-        middle = float((weight * t).sum() / weight.sum())
-        out["linearSlope"] = float((weight * (t - middle) * f).sum() / (weight * (t - middle) ** 2).sum())
+        out |= {"skew": float(stats.skew(f, bias=False))} | _line(t, f, weight)
+    if f.size > 3:
+        out["kurtosis"] = float(stats.kurtosis(f, bias=False))
     return out
+
+
+def _spread(t: Float64, f: Float64, e: Float64, mean: float) -> dict[str, float]:
+    n, deviation, pull = f.size, float(f.std(ddof=1)), (f - mean) / e
+    walk = np.cumsum(f - f.mean()) / (n * deviation)
+    steps = np.diff(t) > 0
+    slopes = np.abs(np.diff(f)[steps] / np.diff(t)[steps])
+    return {
+        "mean": float(f.mean()),
+        "weightedMean": mean,
+        "standardDeviation": deviation,
+        "amplitude": float(np.ptp(f)) / 2,
+        "medianAbsoluteDeviation": float(np.median(np.abs(f - np.median(f)))),
+        "beyond1Std": float((np.abs(f - f.mean()) > deviation).mean()),
+        "reducedChi2": float((pull**2).sum() / (n - 1)),
+        "excessVariance": float((deviation**2 - (e**2).mean()) / f.mean() ** 2),
+        "stetsonK": float(np.abs(pull).sum() / np.sqrt(n * (pull**2).sum())),
+        "eta": float((np.diff(f) ** 2).sum() / ((n - 1) * deviation**2)),
+        "cusum": float(walk.max() - walk.min()),
+        "maximumSlope": float(slopes.max()) if slopes.size else np.nan,
+    }
+
+
+def _line(t: Float64, f: Float64, weight: Float64) -> dict[str, float]:
+    x = t - (weight * t).sum() / weight.sum()
+    inertia = (weight * x**2).sum()
+    slope = float((weight * x * f).sum() / inertia)
+    rest = f - (weight * f).sum() / weight.sum() - slope * x
+    return {
+        "linearSlope": slope,
+        "linearSlopeErr": float(inertia**-0.5),
+        "linearReducedChi2": float((weight * rest**2).sum() / (f.size - 2)),
+    }
 
 
 def worst(found: Row, expected: Mapping[str, float], names: Iterable[str]) -> tuple[str, float]:
@@ -69,7 +105,9 @@ def worst(found: Row, expected: Mapping[str, float], names: Iterable[str]) -> tu
         if value is None or not np.isfinite(wanted):
             difference = 0.0 if (value is None) == (not np.isfinite(wanted)) else np.inf
         else:
-            difference = abs(value - wanted) / max(abs(wanted), 1e-30)
+            kind = column.partition("_")[2]
+            floor = expected.get(f"{column}Err", 1.0) if kind in ABOUT_ZERO else 1e-30
+            difference = abs(value - wanted) / max(abs(wanted), floor)
         if difference > size:
             name, size = column, float(difference)
     return name, size
