@@ -20,7 +20,7 @@ from service.metrics import Metrics
 from service.records import Committed, DeadLetter, Heartbeat, Manifest, Record, pack
 from tests.support.service.builders import VISIT
 from tests.support.service.fakes import FakeClock
-from tests.unit.alerts.test_packet import WCS, make_history, make_result
+from tests.unit.alerts.test_packet import WCS, make_history, make_result, past_of
 
 NAN = float("nan")
 
@@ -41,7 +41,7 @@ def filled_state() -> ApiState:
     for record in records():
         state.take_record(Message("t", 0, 0, b"", pack(record), {}, 0))
     result, history = make_result([5, 6, 0]), make_history([5, 6], per_object=4)
-    for number, alert in build_alerts(result, history, AlertContext(wcs=WCS)):
+    for number, alert in build_alerts(result, past_of(history), AlertContext(wcs=WCS)):
         state.take_alert(Message("alerts", 0, 0, b"%d" % number, alert, {}, 0))
     state.take_alert(Message("alerts", 0, 0, b"12", b"no alert", {}, 0))
     return state
