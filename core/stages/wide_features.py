@@ -45,21 +45,26 @@ class WideFeaturesConfig:
     """Steps of the grid up to the shortest period's: a fifth of a year's resolution."""
 
 
-def _extractor() -> Any:
-    """The library's features, in the order of the columns below."""
+def _of_fluxes() -> Any:
+    """The library's features that no times go into, in the order of :data:`_FLUX_COLUMNS`."""
     lc = light_curve
     return lc.Extractor(
         lc.Mean(), lc.WeightedMean(), lc.StandardDeviation(), lc.Skew(), lc.Kurtosis(), lc.Amplitude(),
         lc.MedianAbsoluteDeviation(), lc.BeyondNStd(1.0), lc.ReducedChi2(), lc.ExcessVariance(), lc.StetsonK(),
-        lc.Eta(), lc.Cusum(), lc.MaximumSlope(), lc.LinearFit(),
+        lc.Eta(), lc.Cusum(),
     )  # fmt: skip
 
 
-_CURVE_COLUMNS: Final = (
+def _of_times() -> Any:
+    """Those of the fluxes' change with time, in the order of :data:`_TIME_COLUMNS`."""
+    return light_curve.Extractor(light_curve.MaximumSlope(), light_curve.LinearFit())
+
+
+_FLUX_COLUMNS: Final = (
     "mean", "weightedMean", "standardDeviation", "skew", "kurtosis", "amplitude", "medianAbsoluteDeviation",
-    "beyond1Std", "reducedChi2", "excessVariance", "stetsonK", "eta", "cusum", "maximumSlope", "linearSlope",
-    "linearSlopeErr", "linearReducedChi2",
+    "beyond1Std", "reducedChi2", "excessVariance", "stetsonK", "eta", "cusum",
 )  # fmt: skip
+_TIME_COLUMNS: Final = ("maximumSlope", "linearSlope", "linearSlopeErr", "linearReducedChi2")
 
 
 class WideFeatures:
@@ -72,7 +77,7 @@ class WideFeatures:
 
     def __init__(self, config: WideFeaturesConfig) -> None:
         self._config = config
-        self._extractor = _extractor()
+        self._of_fluxes, self._of_times = _of_fluxes(), _of_times()
         step = 1 / config.shortest_period_days / config.n_frequencies
         self._transform = Transform(FrequencyGrid(step_per_day=step, n=config.n_frequencies))
 
@@ -128,16 +133,19 @@ class WideFeatures:
         counts = np.diff(start)
         weights = np.add.reduceat(1 / columns[2] ** 2, start[:-1][counts > 0]) if counts.any() else np.empty(0)
         several = np.flatnonzero(counts > 1)
-        found = np.full((counts.size, len(_CURVE_COLUMNS)), np.nan)
-        if several.size:
-            curves_of = [tuple(column[start[i] : start[i + 1]] for column in columns) for i in several]
-            found[several] = self._extractor.many(curves_of, sorted=True, check=False, fill_value=np.nan, n_jobs=1)
+        names = (*_FLUX_COLUMNS, *_TIME_COLUMNS)
+        found = np.full((counts.size, len(names)), np.nan)
+        n_flux = len(_FLUX_COLUMNS)
+        found[several, :n_flux] = _extract(self._of_fluxes, columns, start, several)
+        # of points at one and the same time the library would panic
+        spread = several[columns[0][start[several + 1] - 1] > columns[0][start[several]]]
+        found[spread, n_flux:] = _extract(self._of_times, columns, start, spread)
         mean_error = np.full(counts.size, np.nan)
         mean_error[counts > 0] = 1 / np.sqrt(weights)
         for b, band in enumerate(BANDS):
             rows[f"{band}_nData"] = counts[b :: len(BANDS)]
             rows[f"{band}_weightedMeanErr"] = mean_error[b :: len(BANDS)]
-            for k, name in enumerate(_CURVE_COLUMNS):
+            for k, name in enumerate(names):
                 rows[f"{band}_{name}"] = found[b :: len(BANDS), k]
 
     def _fill_periods(self, rows: Catalog, curves: LightCurves) -> None:
@@ -149,6 +157,14 @@ class WideFeatures:
             spectrum = power(self._transform, mjd[span], flux[span], error[span], band[span])
             for k, (place, excess) in enumerate(zip(*highest_peaks(spectrum, _N_PERIODS), strict=True), start=1):
                 rows[f"period{k}"][i], rows[f"periodSnr{k}"][i] = periods[place], excess
+
+
+def _extract(extractor: Any, columns: list[Float64], start: Int64, chosen: Int64) -> Float64:
+    """(chosen, features) of light curves that have two points at least; NaN where a feature needs more."""
+    curves = [tuple(column[start[i] : start[i + 1]] for column in columns) for i in chosen]
+    if not curves:
+        return np.empty((0, len(extractor.names)))
+    return np.asarray(extractor.many(curves, sorted=True, check=False, fill_value=np.nan, n_jobs=1), np.float64)
 
 
 def _usable(curves: LightCurves) -> LightCurves:

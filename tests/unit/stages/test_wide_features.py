@@ -167,6 +167,37 @@ def test_the_period_search_is_a_least_squares_fit_at_every_frequency(scene: tupl
         assert found[f"periodSnr{k + 1}"][5] == pytest.approx(excess[k], rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_degenerate_light_curves_have_features_or_none(seed: int) -> None:
+    """Points at one time, of one flux, pairs of them, absurd sizes: nothing may end the process."""
+    rng = np.random.default_rng(seed)
+    n = 60
+    counts = rng.integers(1, 15, n)
+    rows = make_forced(counts.tolist(), seed)
+    place = rows["diaObjectId"] - 10
+    same_time, same_flux, few_times, huge, sharp = (rng.random(n) < p for p in (0.3, 0.3, 0.3, 0.1, 0.1))
+    rows["midpointMjdTai"] = np.where(same_time[place], VISIT.midpoint_mjd_tai - 3.0, rows["midpointMjdTai"])
+    rows["midpointMjdTai"] = np.where(
+        few_times[place], np.floor(rows["midpointMjdTai"] / 200) * 200, rows["midpointMjdTai"]
+    )
+    rows["psfFlux"] = np.where(same_flux[place], 0.0 if seed % 2 else 7.0, rows["psfFlux"])
+    rows["psfFlux"] = np.where(huge[place], 3e38 * rng.choice([-1, 1], rows.size), rows["psfFlux"])
+    rows["psfFluxErr"] = np.where(sharp[place], 1e-38, rows["psfFluxErr"])
+    rows["band"] = np.where(seed % 3 == 0, "r", rows["band"])
+    rows = rows[np.lexsort((rows["midpointMjdTai"], rows["diaObjectId"]))]
+    sources, objects = empty_catalog(DIA_SOURCE, n), empty_catalog(DIA_OBJECT, n)
+    sources["diaObjectId"] = objects["diaObjectId"] = 10 + np.arange(n)
+    history = History(dia_objects=objects, dia_sources=sources[:0], dia_forced_sources=rows)
+    with np.errstate(all="ignore"):
+        found = WideFeatures(CONFIG).of(objects, sources, rows[:0], Past.of(history, VISIT), VISIT)
+    assert found.size == n
+    at_once = np.flatnonzero(same_time & ~huge & ~sharp)
+    for band in BANDS:
+        assert np.isnan(found[f"{band}_linearSlope"][at_once]).all()
+        several = at_once[found[f"{band}_nData"][at_once] > 1]
+        assert np.isfinite(found[f"{band}_mean"][several]).all()
+
+
 def test_nothing_to_fill() -> None:
     empty = empty_catalog(DIA_OBJECT, 0), empty_catalog(DIA_SOURCE, 0), empty_catalog(DIA_FORCED_SOURCE, 0)
     history = History(dia_objects=empty[0], dia_sources=empty[1], dia_forced_sources=empty[2])
