@@ -5,7 +5,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 import numpy as np
 import sep
@@ -66,6 +66,13 @@ class DetectorCompute:
         self._image: NDArray[np.float32] | None = None
         self._finished: tuple[FirstHalf, DetectorResult] | None = None
         """The visit whose alerts have just been answered."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """On the stores and servers that the settings name."""
+        loader = BundleLoader.open(settings, is_after_t0=True)
+        claims = Claims(loader.bounded_client) if loader.bounded_client is not None else None
+        return cls(settings, loader, claims)
 
     def warm_up(self) -> None:
         """Take a made-up visit through every kernel and buffer."""
@@ -294,6 +301,4 @@ def make_result(
 
 def build(settings: Settings) -> DetectorCompute:
     """What ``SUB60_COMPUTE`` names by default."""
-    loader = BundleLoader.open(settings, is_after_t0=True)
-    claims = Claims(loader.bounded_client) if loader.bounded_client is not None else None
-    return DetectorCompute(settings, loader, claims)
+    return DetectorCompute.open(settings)

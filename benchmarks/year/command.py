@@ -1,6 +1,7 @@
 """``sub60 replay-year``: a campaign of one field in fast forward, through the whole service, against its truth."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from benchmarks.report import Report
 from benchmarks.year.campaign import Campaign, CampaignConfig
 from benchmarks.year.picture import runtime_picture
 from benchmarks.year.run import WORKERS, YearRun, replay_year
-from benchmarks.year.verify import YearFigures, as_report, verify
+from benchmarks.year.verify import YearFigures, verify
 
 STEPS: Final = ("associate", "claim", "forced", "features", "cutouts", "package")
 """Stages after the pixels; the commit follows."""
@@ -58,7 +59,7 @@ def command(folder: Path, visits: int, seed: int, workers: int, path: Path | Non
         picture.write_text(runtime_picture(series), encoding="utf-8")
         console.print(f"picture: {picture}")
     if path is not None:
-        year = {"truth": as_report(figures), "wall_s": run.wall_s, "audit": run.audit.to_json(), "runtime": series}
+        year = {"truth": asdict(figures), "wall_s": run.wall_s, "audit": run.audit.to_json(), "runtime": series}
         document = {"schema": 1, "environment": environment(), "command": "sub60 replay-year", "seeds": [seed]}
         Report.model_validate(document | {"visits": visits, "history": {"year": year}}).write(path)
         console.print(f"report: {path}")
@@ -103,7 +104,7 @@ def _show(run: YearRun, series: list[dict[str, Any]], figures: YearFigures) -> N
             f"{total:.1f}",
         )
     table_console(150).print(table)
-    for name, value in as_report(figures).items():
+    for name, value in asdict(figures).items():
         click.echo(f"{name:24} {value}")
     n_alerts = sum(manifest.n_alerts for manifest in run.manifests.values())
     click.echo(f"{len(run.manifests)} detector-visits, {n_alerts} alerts in {run.wall_s:.0f} s; audit: ", nl=False)

@@ -208,6 +208,4 @@ def ephemeris_rows(campaign: Campaign, visit: Visit) -> Catalog:
 
 def build(settings: Settings) -> YearCompute:
     """What ``SUB60_COMPUTE`` names."""
-    loader = BundleLoader.open(settings)
-    claims = Claims(loader.bounded_client) if loader.bounded_client is not None else None
-    return YearCompute(settings, loader, claims)
+    return YearCompute.open(settings)

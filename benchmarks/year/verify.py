@@ -1,7 +1,7 @@
 """Holds a replayed campaign against its truth, and what was emitted against itself recomputed."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -102,11 +102,6 @@ def verify(campaign: Campaign, settings: Settings, features: list[bytes]) -> Yea
         features_checked=packets.n_features,
         feature_columns=packets.worst_feature,
     )
-
-
-def as_report(figures: YearFigures) -> dict[str, Any]:
-    """For the report."""
-    return asdict(figures)
 
 
 def _associated(rows: History, label: Int64) -> tuple[int, float, dict[int, int]]:

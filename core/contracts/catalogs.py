@@ -83,7 +83,7 @@ SS_SOURCE: Final = _dtype(TABLES["ssSource"])
 MPC_ORBITS: Final = _dtype(TABLES["mpc_orbits"])
 LIGHT_CURVE_FEATURES: Final = _dtype(OWN_TABLES["lightCurveFeatures"])
 
-_NULLS: Final[dict[str, Any]] = {
+NULL_OF: Final[dict[str, Any]] = {
     "long": NULL_LONG,
     "timestamp-micros": NULL_LONG,
     "int": NULL_INT,
@@ -92,13 +92,14 @@ _NULLS: Final[dict[str, Any]] = {
     "boolean": NULL_BOOL,
     "string": "",
 }
+"""What stands for a missing value, by Avro type."""
 
 
 def _null_row(table: tuple[Column, ...]) -> NDArray[np.void]:
     row = np.zeros(1, _dtype(table))
     for column in table:
         if column.is_nullable:
-            row[column.name] = _NULLS[column.avro_type]
+            row[column.name] = NULL_OF[column.avro_type]
     return row
 
 

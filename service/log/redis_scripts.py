@@ -196,23 +196,31 @@ if incarnation_of(KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], 
 )
 """KEYS members; ARGV slot, incarnation."""
 
-FIRST_AT: Final = (
+_OF_STREAM: Final = (
     _MANAGES
     + """
-local name, time = ARGV[1], tonumber(ARGV[2])
+local name = ARGV[1]
 local stream = prefix .. 'stream:' .. name
 local function number(hash) return tonumber(redis.call('HGET', prefix .. hash, name) or '0') end
-local function time_at(offset)
+local function field_at(offset, field)
   local id = string.format('%.0f-1', offset)
   local entry = redis.call('XRANGE', stream, id, id)[1]
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 't' then return tonumber(entry[2][i + 1]) end
+    if entry[2][i] == field then return tonumber(entry[2][i + 1]) end
   end
 end
+"""
+)
+"""Begins scripts on the stream that ARGV[1] names, ``{topic}:{p}``: its numbers, and numbers of its entries."""
+
+FIRST_AT: Final = (
+    _OF_STREAM
+    + """
+local time = tonumber(ARGV[2])
 local low, high = number('begins'), number('ends')
 while low < high do
   local middle = math.floor((low + high) / 2)
-  if time_at(middle) < time then low = middle + 1 else high = middle end
+  if field_at(middle, 't') < time then low = middle + 1 else high = middle end
 end
 return string.format('%.0f', low)
 """
@@ -223,20 +231,11 @@ STORE_OFFSETS: Final = _MANAGES + "redis.call('HSET', KEYS[1], unpack(ARGV))\n"
 """KEYS offsets; ARGV partition, offset, …."""
 
 TRIM: Final = (
-    _MANAGES
+    _OF_STREAM
     + """
-local name, keep, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local stream = prefix .. 'stream:' .. name
-local function number(hash) return tonumber(redis.call('HGET', prefix .. hash, name) or '0') end
-local function total_at(offset)
-  local id = string.format('%.0f-1', offset)
-  local entry = redis.call('XRANGE', stream, id, id)[1]
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'b' then return tonumber(entry[2][i + 1]) end
-  end
-end
+local keep, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local begin, total, trimmed = number('begins'), number('bytes'), number('trimmed')
-local function held_from(offset) return total - (offset == begin and trimmed or total_at(offset - 1)) end
+local function held_from(offset) return total - (offset == begin and trimmed or field_at(offset - 1, 'b')) end
 -- fewest oldest entries (those below `low`) without which at most `keep` bytes are held
 local low, high = begin, math.min(limit, number('ends'))
 while low < high do
@@ -244,7 +243,7 @@ while low < high do
   if held_from(middle) > keep then low = middle + 1 else high = middle end
 end
 if low <= begin then return '0' end
-local dropped = total_at(low - 1)
+local dropped = field_at(low - 1, 'b')
 redis.call('XTRIM', stream, 'MINID', string.format('%.0f-0', low))
 redis.call('HSET', prefix .. 'begins', name, string.format('%.0f', low))
 redis.call('HSET', prefix .. 'trimmed', name, string.format('%.0f', dropped))

@@ -17,8 +17,7 @@ from core.contracts.catalogs import (
     DIA_OBJECT,
     DIA_SOURCE,
     NULL_BOOL,
-    NULL_INT,
-    NULL_LONG,
+    NULL_OF,
     TABLES,
     Catalog,
     Column,
@@ -31,7 +30,6 @@ from service.storage.tables import sort_history
 _TRIED: Final = "sub60:check"
 
 _DTYPES: Final = {"diaObject": DIA_OBJECT, "diaSource": DIA_SOURCE, "diaForcedSource": DIA_FORCED_SOURCE}
-_NULL_OF: Final = {"long": NULL_LONG, "timestamp-micros": NULL_LONG, "int": NULL_INT}
 
 
 def create_apdb(db_url: str, config_path: Path) -> None:
@@ -192,7 +190,7 @@ def _from_series(column: Column, series: "pd.Series[Any]", dtype: np.dtype[Any])
         return series.to_numpy(dtype=dtype, na_value=np.nan)
     if column.avro_type == "string":
         return series.fillna("").to_numpy(dtype=dtype)
-    null = NULL_BOOL if column.avro_type == "boolean" else _NULL_OF[column.avro_type]
+    null = NULL_OF[column.avro_type]
     if series.hasnans:
         return series.to_numpy(dtype=object, na_value=null).astype(dtype)
     return series.to_numpy(dtype=dtype)
@@ -216,4 +214,4 @@ def _to_series(column: Column, values: Any) -> Any:
         return pd.arrays.BooleanArray(values > 0, values == NULL_BOOL)
     if not column.is_nullable:
         return np.ascontiguousarray(values)
-    return pd.arrays.IntegerArray(np.ascontiguousarray(values), values == _NULL_OF[column.avro_type])
+    return pd.arrays.IntegerArray(np.ascontiguousarray(values), values == NULL_OF[column.avro_type])

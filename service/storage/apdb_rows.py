@@ -6,7 +6,7 @@ Written is the APDB by that package alone (``service.storage.apdb``), which also
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,9 +24,7 @@ from core.contracts.catalogs import (
     DIA_FORCED_SOURCE,
     DIA_OBJECT,
     DIA_SOURCE,
-    NULL_BOOL,
-    NULL_INT,
-    NULL_LONG,
+    NULL_OF,
     TABLES,
     Catalog,
     Column,
@@ -37,7 +35,6 @@ from core.errors import ConfigurationError, TransientError
 from service.storage.tables import sort_history
 
 HISTORY_DAYS: Final = 365.0
-_NULL_OF: Final = {"boolean": NULL_BOOL, "int": NULL_INT, "long": NULL_LONG, "string": ""}
 _VALIDITY_END: Final = "validityEndMjdTai"
 _FROZEN: Final = "config:apdb-sql.json"
 _ROWS: Final = 5000
@@ -66,6 +63,8 @@ class SqlRegions:
     """Opens a DB-API connection."""
     names: _TableNames
     object_table: str
+    columns: Mapping[str, frozenset[str]]
+    """Of each table that is read."""
     pixelization: HtmPixelization
     pixel_column: str
     max_ranges: int
@@ -90,14 +89,16 @@ class SqlRegions:
             frozen = json.loads(found[0]) if found else {}
             index = frozen.get("dia_object_index", settings.get("dia_object_index", "baseline"))
             table = "DiaObjectLast" if index == "last_object_table" else "DiaObject"
-            columns = _columns_of(connection, names.quoted(table))
-        if table == "DiaObject" and _VALIDITY_END not in columns:
+            tables = (table, "DiaSource", "DiaForcedSource")
+            columns = {name: _columns_of(connection, names.quoted(name)) for name in tables}
+        if table == "DiaObject" and _VALIDITY_END not in columns[table]:
             return None
         pixels = settings.get("pixelization") or {}
         return cls(
             connect=connect,
             names=names,
             object_table=table,
+            columns=columns,
             pixelization=HtmPixelization(frozen.get("htm_level", pixels.get("htm_level", 20))),
             pixel_column=frozen.get("htm_index_column", pixels.get("htm_index_column", "pixelId")),
             max_ranges=pixels.get("htm_max_ranges", 64),
@@ -111,35 +112,23 @@ class SqlRegions:
         since = f'"midpointMjdTai" > {mjd_tai - HISTORY_DAYS!r}'
         latest = f' AND "{_VALIDITY_END}" IS NULL' if self.object_table == "DiaObject" else ""
         with _answering(), closing(self.connect()) as connection:
-            reader = _Reader(connection, self.names)
-            objects = reader.read("diaObject", DIA_OBJECT, self.object_table, f"({inside}){latest}")
-            sources = reader.read("diaSource", DIA_SOURCE, "DiaSource", f"({inside}) AND {since}")
+            read = partial(self._read, connection)
+            objects = read("diaObject", DIA_OBJECT, self.object_table, f"({inside}){latest}")
+            sources = read("diaSource", DIA_SOURCE, "DiaSource", f"({inside}) AND {since}")
             ids = np.sort(objects["diaObjectId"])
             parts = [ids[i : i + _IDS] for i in range(0, ids.size, _IDS)]
             wanted = (f'"diaObjectId" IN ({",".join(map(str, part.tolist()))}) AND {since}' for part in parts)
-            forced = [reader.read("diaForcedSource", DIA_FORCED_SOURCE, "DiaForcedSource", w) for w in wanted]
+            forced = [read("diaForcedSource", DIA_FORCED_SOURCE, "DiaForcedSource", w) for w in wanted]
         forced = forced or [empty_catalog(DIA_FORCED_SOURCE, 0)]
         return sort_history(
             History(dia_objects=objects, dia_sources=sources, dia_forced_sources=join_rows(forced)),
         )
 
-
-class _Reader:
-    """Queries of one connection."""
-
-    def __init__(self, connection: Any, names: _TableNames) -> None:
-        self._connection = connection
-        self._names = names
-        self._columns: dict[str, frozenset[str]] = {}
-
-    def read(self, table: str, dtype: np.dtype[np.void], name: str, where: str) -> Catalog:
+    def _read(self, connection: Any, table: str, dtype: np.dtype[np.void], name: str, where: str) -> Catalog:
         """Rows of a table; columns that the database lacks are null."""
-        quoted = self._names.quoted(name)
-        if name not in self._columns:
-            self._columns[name] = _columns_of(self._connection, quoted)
-        columns = [column for column in TABLES[table] if column.name in self._columns[name]]
+        columns = [column for column in TABLES[table] if column.name in self.columns[name]]
         chosen = ", ".join(f'"{column.name}"' for column in columns)
-        cursor = _run(self._connection, f"SELECT {chosen} FROM {quoted} WHERE {where}")
+        cursor = _run(connection, f"SELECT {chosen} FROM {self.names.quoted(name)} WHERE {where}")
         chunks = [_to_rows(columns, dtype, chunk) for chunk in _chunks(cursor.fetchmany)]
         cursor.close()
         return join_rows(chunks) if chunks else empty_catalog(dtype, 0)
@@ -160,7 +149,7 @@ def _to_rows(columns: list[Column], dtype: np.dtype[np.void], values: list[tuple
 def _to_array(column: Column, values: tuple[Any, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """A column's values, missing ones as its null: NaN of floats comes by itself."""
     if column.avro_type not in ("float", "double") and None in values:
-        null = _NULL_OF[column.avro_type]
+        null = NULL_OF[column.avro_type]
         values = tuple(null if value is None else value for value in values)
     return np.array(values, dtype)
 
