@@ -14,6 +14,7 @@ UInt8 = NDArray[np.uint8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+MAX_INT32: Final = 2**31 - 1
 COMPRESSIONS: Final = ("RICE_1", "GZIP_1", "GZIP_2")
 
 
@@ -58,6 +59,8 @@ def read_segment(hdu: Hdu, content: UInt8, out: Int32) -> None:
         out[...] = content[hdu.data_start : end].view(dtype).reshape(out.shape)
     zero = _number(hdu, "BZERO", 0.0)
     if zero:
+        if int(out.max()) > MAX_INT32 - int(zero):
+            raise broken("a segment's pixels do not fit in 32 bits", hdu=hdu.name)
         out += np.int32(zero)
 
 

@@ -75,6 +75,20 @@ def test_unsigned_pixels_are_shifted(tmp_path: Path, camera: Camera) -> None:
     np.testing.assert_array_equal(raw.segments[0].reshape(-1), np.arange(raw.segments[0].size) % 65536)
 
 
+def test_pixels_beyond_32_bits_after_the_shift_are_refused(tmp_path: Path, camera: Camera) -> None:
+    write_raw(tmp_path / "raw.fits", camera, "GZIP_1")  # its first segment has pixels of 2**31 - 1
+    content = (tmp_path / "raw.fits").read_bytes()
+    card = b"BZERO   =                32768".ljust(80)
+    at = content.index(b"ZCMPTYPE")
+    header_end = content.index(b"END".ljust(80), at)
+    assert content[header_end + 80 : header_end + 160] == b" " * 80  # room for one more card
+    spoiled = content[:header_end] + card + content[header_end : header_end + 80] + content[header_end + 160 :]
+    (tmp_path / "raw.fits").write_bytes(spoiled)
+    with pytest.raises(UnusableDataError, match="32 bits") as caught:
+        read_raw("raw.fits", camera, RawLimits(roots=(tmp_path,)), Workspace())
+    assert caught.value.outcome is Outcome.BAD_RAW
+
+
 def test_a_second_read_reuses_the_buffers(tmp_path: Path, camera: Camera) -> None:
     write_raw(tmp_path / "raw.fits", camera)
     workspace = Workspace()
