@@ -1,6 +1,5 @@
 """The main job from end to end: a simulated night through the whole service, counted, timed and held against truth."""
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,28 +12,34 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.alert_reader import AlertSpool, AlertTally, open_source, read_spool
 from benchmarks.environment import environment
+from benchmarks.load.run import Load, run_load
 from benchmarks.quality.rerun import Rerun, evaluate_dataset, simulation
 from benchmarks.quality.summary import summarize
-from benchmarks.replay import TimedEvent, first_free_round, publish, read_events, readouts, renumbered, used_visits
-from benchmarks.report import Report, service_section
+from benchmarks.replay import (
+    TimedEvent,
+    first_free_round,
+    partitions_for,
+    read_events,
+    readouts,
+    renumbered,
+    used_visits,
+)
+from benchmarks.report import Report
 from benchmarks.service_process import ServiceProcess
 from benchmarks.show import show
 from benchmarks.simulator.config import PRESETS, SimulationConfig, preset
 from benchmarks.simulator.dataset import is_complete, n_steps, simulate
-from benchmarks.watch import Follower, live_table
+from benchmarks.watch import Progress as Watched
+from benchmarks.watch import live_table
 from core.errors import ConfigurationError
 from core.timescales import unix_tai_to_mjd_tai
 from service import topics
-from service.access import log_access
 from service.clock import SystemClock
 from service.connections import connect_log
+from service.log import Log
 from service.settings import read_settings
 
-OUTCOME_TIMEOUT_S: Final = 90.0
-"""After the last readout; the clock is 60 s."""
-COMMITTED_TIMEOUT_S: Final = 10.0
 MAX_AGE_DAYS: Final = 14.0
 """A night simulated longer ago is simulated again: calibrations and history are of its date."""
 LEAD_S: Final = 20.0
@@ -168,30 +173,10 @@ def _bar(name: str, console: Console) -> Iterator[Progress]:
         console.print(f"{name}: done")
 
 
-def partitions_for(detectors: Sequence[int], workers: int = _WORKERS) -> int:
-    """Least number of partitions over which these detectors spread evenly among the workers.
-
-    A log may share its partitions out in turn or in ranges, the longer ranges first or last, as its workers happened to
-    join; the number found serves all three.
-    """
-    numbers = sorted(set(detectors))
-    wanted = min(workers, len(numbers))
-    for count in range(workers, 200):
-        places = [number % count for number in numbers]
-        ways = (
-            {place % workers for place in places},
-            {place * workers // count for place in places},
-            {(count - 1 - place) * workers // count for place in places},
-        )
-        if len(set(places)) == len(numbers) and all(len(way) == wanted for way in ways):
-            return count
-    return max(4, workers)
-
-
 def _through_service(plan: DemoPlan, service: ServiceProcess, console: Console) -> tuple[list[TimedEvent], Run]:
     """Start the service, replay the night, wait for every outcome, count the alerts."""
     events = read_events(plan.dataset)
-    partitions = partitions_for([event["detector"] for event in readouts(events)])
+    partitions = partitions_for([event["detector"] for event in readouts(events)], _WORKERS)
     settings = service.settings(
         workers=_WORKERS,
         partitions=_kafka_partitions(plan.kafka, partitions) if plan.kafka else partitions,
@@ -204,30 +189,16 @@ def _through_service(plan: DemoPlan, service: ServiceProcess, console: Console) 
     with connect_log(read_settings(), log_url) as log:
         if plan.kafka:  # a broker remembers earlier runs: these visits must be new to it
             events = renumbered(events, plan.dataset, first_free_round(events, used_visits(log)))
-        follower = Follower(log)
-        spool = AlertSpool(open_source(log_url, log_access(read_settings(), log_url)), service.folder / "alerts.spool")
-        producer = log.producer()
-        keys, lag_s = _replay(producer, events, follower, service, console)
-        follower.wait_for([key for key in keys if key in follower.progress.manifests], COMMITTED_TIMEOUT_S)
-        producer.close()
-        spool.close()
-        follower.close()
-    progress = follower.progress
-    tally = AlertTally()
+        load = _replay(log, log_url, events, service, console)
     with _bar("decoding and checking alerts", console) as bar:
-        task = bar.add_task("", total=spool.n_alerts)
-        for value in read_spool(spool.path):
-            tally.add(value)
-            bar.advance(task)
-    manifests = list(progress.manifests.values())
-    section = service_section(manifests, list(progress.committed.values()))
-    section |= {"visits": len({visit for visit, _ in keys}), "detector_visits": len(keys), "publish_lag_s": lag_s}
+        task = bar.add_task("", total=load.n_alerts)
+        tally = load.tally(lambda: bar.advance(task))
     run = Run(
-        section=section,
-        alerts=tally.counts(manifests, len(keys)),
+        section=load.section(),
+        alerts=load.alerts(tally),
         columns=tally.columns(),
         ids=dict(tally.by_detector),
-        unfinished=sorted(set(keys) - set(progress.manifests)),
+        unfinished=load.unfinished,
     )
     return events, run
 
@@ -253,38 +224,16 @@ def _wait_ready(service: ServiceProcess, console: Console) -> dict[str, Any]:
     return endpoints
 
 
-def _replay(
-    producer: Any, events: Sequence[TimedEvent], follower: Follower, service: ServiceProcess, console: Console
-) -> tuple[list[tuple[int, int]], float]:
-    """Publish in a thread, watch meanwhile, until each readout has an outcome or its time is long over."""
+def _replay(log: Log, log_url: str, events: Sequence[TimedEvent], service: ServiceProcess, console: Console) -> Load:
+    """Publish and watch, until each readout has an outcome or its time is long over."""
     rows = [(event["group"], event["visit"], event["detector"], event["band"]) for event in readouts(events)]
-    keys = [(visit, detector) for _, visit, detector, _ in rows]
-    progress = follower.progress
-    lag: list[float] = []
+    with Live(console=console, refresh_per_second=4) as live:
 
-    def tell(item: TimedEvent) -> None:
-        if item.topic == topics.READOUT:
-            progress.read_out[item.event["visit"], item.event["detector"]] = time.monotonic()
-        else:
-            progress.announced.add(item.event["groupId"])
-
-    def send() -> None:
-        lag.append(publish(producer, events, on_event=tell).max_lag_s)
-
-    sender = threading.Thread(target=send, name="replay", daemon=True)
-    sender.start()
-    give_up_s = float("inf")
-    with Live(live_table(progress, rows), console=console, refresh_per_second=4) as live:
-        while set(keys) - set(progress.manifests) and time.monotonic() < give_up_s:
-            follower.turn(0.1)
+        def show_progress(progress: Watched) -> None:
             live.update(live_table(progress, rows))
             service.check()
-            if not sender.is_alive() and give_up_s == float("inf"):
-                give_up_s = time.monotonic() + OUTCOME_TIMEOUT_S
-        follower.wait_for(keys if not set(keys) - set(progress.manifests) else [], COMMITTED_TIMEOUT_S)
-        live.update(live_table(progress, rows))
-    sender.join()
-    return keys, lag[0] if lag else 0.0
+
+        return run_load(log, log_url, events, service.folder / "alerts.spool", on_turn=show_progress)
 
 
 def _quality(plan: DemoPlan, events: Sequence[TimedEvent], run: Run, console: Console) -> dict[str, Any]:

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.demo import DemoPlan, partitions_for, run_demo
+from benchmarks.demo import DemoPlan, run_demo
+from benchmarks.replay import partitions_for
 from benchmarks.report import read_report
 
 N_READOUTS = 6
 
 
 def test_detectors_spread_over_the_workers() -> None:
-    assert partitions_for([94, 4]) == 17  # 7 would give both to one worker where the shorter range comes first
-    assert partitions_for([0, 1]) == 2
-    assert partitions_for([5]) >= 2
+    assert partitions_for([94, 4], 2) == 17  # 7 would give both to one worker where the shorter range comes first
+    assert partitions_for([0, 1], 2) == 2
+    assert partitions_for([5], 2) >= 2
 
 
 @pytest.mark.timeout(600)
