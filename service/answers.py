@@ -73,6 +73,9 @@ class Compute(Protocol):
     def after_answer(self, job: Job) -> Afterwork | None:
         """What no alert waits for: called once the answer has been sent, and after a failed attempt."""
 
+    def cpu_s(self) -> float:
+        """CPU seconds so far of the calling thread and of those that share its work."""
+
     def measure_reference(self) -> tuple[float, float] | None:
         """CPU and wall seconds of the reference task on the last image; None where there is none."""
 

@@ -99,7 +99,7 @@ class ComputeLoop:
 
     def _serve(self, job: Job) -> None:
         reach(Failpoint.CHILD_RECEIVED)
-        wall, cpu = time.perf_counter(), time.thread_time()
+        wall, cpu = time.perf_counter(), self._compute.cpu_s()
         try:
             answer = self._compute.process(job)
         except UnusableDataError as error:
@@ -112,7 +112,7 @@ class ComputeLoop:
             )
             self._compute.after_answer(job)
             return
-        wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        wall, cpu = time.perf_counter() - wall, self._compute.cpu_s() - cpu
         message, blobs = encode_answer(job.generation, answer, wall, cpu)
         self._channel.send(message, blobs)
         reach(Failpoint.CHILD_ANSWERED)

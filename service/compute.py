@@ -103,6 +103,10 @@ class DetectorCompute:
             self._shelf.release()
             self._decoder.submit(self._shelf.decode_ahead)
 
+    def cpu_s(self) -> float:
+        """CPU of this thread and of the pipeline's helpers."""
+        return self.pipeline.clock.cpu()
+
     def measure_reference(self) -> tuple[float, float] | None:
         """CPU and wall of SEP's background on the last detector's image: the unit of our performance figures."""
         if self._image is None:

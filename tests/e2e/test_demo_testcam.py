@@ -36,5 +36,6 @@ def test_every_readout_has_an_outcome_and_no_alert_is_lost_repeated_or_broken(tm
     assert found["latency_s"]["p95"] < 60
     assert found["dia_source_columns"]["non_null_95"] >= 60
     assert found["cpu_ratio"] > 0
+    assert found["detector_cpu_s"]["p50"] >= found["dia_cpu_s"]["p50"]  # helper threads are counted in both
     assert found["quality"]["injected"] > 10 * N_READOUTS
     assert found["quality"]["completeness_snr10"] > 0.7

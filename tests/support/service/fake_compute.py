@@ -91,6 +91,9 @@ class FakeCompute:
         """One object's features, as text; the URI ``sources:n`` has n alerts."""
         return Afterwork(features=((job.readout.visit, b"features"),)) if ":" in job.readout.uri else None
 
+    def cpu_s(self) -> float:
+        return time.thread_time()
+
     def measure_reference(self) -> tuple[float, float] | None:
         """A made-up figure."""
         return 0.1, 0.2
