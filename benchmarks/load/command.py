@@ -15,7 +15,6 @@ from benchmarks.load.site import MEASURED, ReplayPlan, cadence_of, detectors_of,
 from benchmarks.load.table import steps_table
 from benchmarks.replay import MAX_ROUNDS, TimedEvent, first_free_round, publish, rounds, used_visits
 from benchmarks.report import Report
-from benchmarks.scale.profile import Profile
 from benchmarks.show import show
 from service.connections import connect_log
 from service.settings import read_settings
@@ -93,7 +92,7 @@ def command(
             section, wrong = site.collect(load)
             if profile is not None:
                 profile.mkdir(parents=True, exist_ok=True)
-                Profile.of(load.progress.manifests.values()).write(profile)
+                load.profile().write(profile)
     document = {"schema": 1, "environment": environment(), "command": "sub60 replay", "seeds": [], **section}
     report = Report.model_validate(document)
     if path is not None:

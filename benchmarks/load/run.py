@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.alert_reader import AlertSpool, AlertTally, open_source, read_spool
 from benchmarks.replay import TimedEvent, publish, readouts
 from benchmarks.report import service_section
+from benchmarks.scale.profile import Profile, RoleUsage
 from benchmarks.watch import Follower, Key, Progress
 from service import topics
 from service.access import log_access
@@ -34,6 +35,8 @@ class Load:
     n_alerts: int
     lag_s: float
     """How late the latest event left: above a few milliseconds the load itself was not what was asked for."""
+    roles: dict[str, RoleUsage] = field(default_factory=dict)
+    """What the service's processes took meanwhile, where they can be seen."""
 
     @property
     def unfinished(self) -> list[Key]:
@@ -47,6 +50,12 @@ class Load:
         section = service_section(manifests, [c for key, c in self.progress.committed.items() if key in mine])
         visits = len({visit for visit, _ in self.keys})
         return section | {"visits": visits, "detector_visits": len(mine), "publish_lag_s": self.lag_s}
+
+    def profile(self) -> Profile:
+        """The stages' times, for models and for runs on measured times."""
+        mine = set(self.keys)
+        manifests = [m for key, m in self.progress.manifests.items() if key in mine]
+        return Profile.of(manifests, self.progress.committed, self.roles)
 
     def tally(self, on_alert: Callable[[], None] = lambda: None) -> AlertTally:
         """Decode, check and count every alert: 2 ms each, so not while anybody is timed."""

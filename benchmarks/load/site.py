@@ -1,9 +1,10 @@
 """A service under load: one that is there, or one started for the load and stopped after it."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from rich.progress import Progress as Bars
 from benchmarks.harness import bar
 from benchmarks.load.limit import LoadStep, find_limit, only, step_of
 from benchmarks.load.run import Load, run_load
+from benchmarks.load.usage import Usage, cpu_between, usage
 from benchmarks.replay import (
     TimedEvent,
     first_free_round,
@@ -24,6 +26,7 @@ from benchmarks.replay import (
     spaced,
     used_visits,
 )
+from benchmarks.scale.profile import RoleUsage
 from benchmarks.service_process import ServiceProcess
 from benchmarks.watch import Progress
 from service import topics
@@ -32,6 +35,8 @@ from service.log import Log
 from service.settings import read_settings
 
 MEASURED: Final = "benchmarks.scale.measured:build"
+SETTLE_S: Final = 5.0
+"""After the last outcome, for the archive's part of the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +108,8 @@ class Site:
             night = joined(events, plan, log)
             with bar(name, self.console) as bars:
                 task = bars.add_task("", total=len(readouts(night)))
-                return run_load(
+                before = self._usage()
+                load = run_load(
                     log,
                     self.log_url,
                     night,
@@ -111,6 +117,8 @@ class Site:
                     jitter_s=plan.jitter_s,
                     on_turn=lambda progress: self._tell(bars, task, progress),
                 )
+                time.sleep(SETTLE_S if before else 0.0)
+                return replace(load, roles=_roles(before, self._usage(), len(load.keys)))
 
     def find_limit(self, plan: ReplayPlan, events: Sequence[TimedEvent], limit_s: float) -> tuple[int, list[LoadStep]]:
         """As :func:`benchmarks.load.limit.find_limit`, each step a load of its own."""
@@ -133,12 +141,23 @@ class Site:
             wrong.append(f"{len(load.unfinished)} readouts without an outcome: {load.unfinished[:5]}")
         return load.section() | {"alerts": alerts}, wrong
 
+    def _usage(self) -> dict[str, Usage]:
+        pid = self.process.pid if self.process is not None else None
+        return usage(pid) if pid is not None else {}
+
     def _tell(self, bars: Bars, task: Any, progress: Progress) -> None:
         if self.process is not None:
             self.process.check()
         out = len(progress.read_out)
         done = len(set(progress.manifests) & set(progress.read_out))
         bars.update(task, completed=done, description=f"{out - done} at work, {progress.n_alerts():,} alerts")
+
+
+def _roles(before: dict[str, Usage], after: dict[str, Usage], n: int) -> dict[str, RoleUsage]:
+    cpu = cpu_between(before, after)
+    return {
+        kind: RoleUsage(n=now.n, cpu_s=cpu[kind] / n, rss_mb=now.rss_bytes / now.n / 1e6) for kind, now in after.items()
+    }
 
 
 @contextmanager

@@ -103,7 +103,10 @@ def load_packed(
     publish: bool = False,
     without: Collection[PartKind] = (),
 ) -> PackedBundle:
-    """Find every part in memory, in Redis or in the store; with ``publish``, leave all of it in Redis.
+    """Find every part in memory, in Redis or in the store.
+
+    With ``publish``, leave all of it in Redis: what is there gets a new time to live and is not fetched, so the answer
+    has the arrays that were missing there and no others.
 
     Parts ``without`` which the caller can do are empty and nothing is read for them.
 
@@ -112,14 +115,13 @@ def load_packed(
     store has no valid calibration, ``TransientError`` where it cannot be read.
     """
     recipe, recipe_source = _recipe(key, cache, datastore, without)
-    names = [name for part in recipe for _, name in part.arrays]
+    find = _find_missing if publish else _arrays
     try:
-        arrays, sources, errors = _arrays(names, memory, cache, datastore)
+        arrays, sources, errors = find(_names(recipe), memory, cache, datastore)
     except FileNotFoundError:
         # A recipe older than a change of the store.
         recipe, recipe_source = _resolve(key, datastore, without), PartSource.COLD
-        names = [name for part in recipe for _, name in part.arrays]
-        arrays, sources, errors = _arrays(names, memory, cache, datastore)
+        arrays, sources, errors = find(_names(recipe), memory, cache, datastore)
     parts = {
         part.kind: PackedPart(
             kind=part.kind,
@@ -159,9 +161,24 @@ def _resolve(key: BundleKey, datastore: Datastore, without: Collection[PartKind]
         raise TransientError("the store cannot be read", code="store_unreadable", detector=key.detector) from error
 
 
-def _arrays(
-    names: list[str], memory: MemoryCache, cache: Cache | None, datastore: Datastore
-) -> tuple[dict[str, PackedArray], dict[str, PartSource], dict[str, Sub60Error]]:
+def _names(recipe: Recipe) -> list[str]:
+    return [name for part in recipe for _, name in part.arrays]
+
+
+Found = tuple[dict[str, PackedArray], dict[str, PartSource], dict[str, Sub60Error]]
+
+
+def _find_missing(names: list[str], memory: MemoryCache, cache: Cache | None, datastore: Datastore) -> Found:
+    """As :func:`_arrays`, but what Redis holds stays there with a new time to live: a bundle is hundreds of MB."""
+    try:
+        kept = cache.renew(names) if cache is not None else set()
+    except TransientError:
+        kept = set()
+    arrays, sources, errors = _arrays([name for name in names if name not in kept], memory, None, datastore)
+    return arrays, sources | dict.fromkeys(kept, PartSource.REDIS), errors
+
+
+def _arrays(names: list[str], memory: MemoryCache, cache: Cache | None, datastore: Datastore) -> Found:
     """Every array by name, where it was found, and why those that a service should have given are not there."""
     errors: dict[str, Sub60Error] = {}
     arrays = {name: packed for name in names if (packed := memory.get(name)) is not None}

@@ -53,6 +53,23 @@ class Cache:
         except redis.RedisError as error:
             raise _unavailable() from error
 
+    def renew(self, names: Iterable[str]) -> set[str]:
+        """Those arrays that are there with all their pieces; they get a new time to live, and nothing large is read."""
+        wanted = list(dict.fromkeys(names))
+        if not wanted:
+            return set()
+        try:
+            manifests = self.client.mget([self._array_key(name) for name in wanted])
+            read = {n: m for n, data in zip(wanted, manifests, strict=True) if data and (m := ArrayManifest.read(data))}
+            keys = {d: self._piece_key(d) for manifest in read.values() for d in manifest.digests}
+            pipeline = self.client.pipeline(transaction=False)
+            for key in (*keys.values(), *(self._array_key(name) for name in read)):
+                pipeline.expire(key, self._ttl_s)
+            is_there = dict(zip((*keys, *read), pipeline.execute(), strict=True))
+        except redis.RedisError as error:
+            raise _unavailable() from error
+        return {n for n, m in read.items() if is_there[n] and all(is_there[d] for d in m.digests)}
+
     def get_arrays(self, names: Iterable[str]) -> dict[str, PackedArray]:
         """Those arrays that are there, whole and unspoiled."""
         wanted = list(names)

@@ -136,6 +136,30 @@ def test_an_evicted_or_spoiled_piece_is_read_from_the_store(
     assert_same(bundle, load(None, datastore))
 
 
+def test_publishing_again_renews_what_is_there_and_moves_none_of_it(
+    open_cache: OpenCache, client: Any, datastore: Datastore
+) -> None:
+    cache = open_cache()
+    first = load_packed(KEY, MemoryCache(0), cache, datastore, EmptyHistory(), publish=True)
+    n_bytes = sum(packed.nbytes for part in first.parts.values() for packed in part.arrays.values())
+    pieces = list(client.scan_iter("*:piece:*"))
+    for key in client.scan_iter("*"):
+        client.expire(key, 5)
+    before = client.info("stats")
+    again = load_packed(KEY, MemoryCache(0), cache, datastore, EmptyHistory(), publish=True)
+    after = client.info("stats")
+    for direction in ("total_net_input_bytes", "total_net_output_bytes"):
+        assert after[direction] - before[direction] < 0.05 * n_bytes
+    assert not any(part.arrays for part in again.parts.values())
+    assert {part.source.value for part in again.parts.values()} == {"redis"}
+    assert min(client.ttl(key) for key in client.scan_iter("*")) > 60
+    client.delete(pieces[0])
+    load_packed(KEY, MemoryCache(0), cache, datastore, EmptyHistory(), publish=True)
+    assert client.exists(pieces[0])
+    assert client.ttl(pieces[0]) > 60
+    assert set(sources(load(open_cache(), datastore)).values()) == {"redis"}
+
+
 def test_everything_in_redis_expires(open_cache: OpenCache, client: Any, datastore: Datastore) -> None:
     cache = open_cache(ttl_s=100)
     load_packed(KEY, MemoryCache(1 << 28), cache, datastore, EmptyHistory(), publish=True)

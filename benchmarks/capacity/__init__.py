@@ -1,0 +1,1 @@
+"""The capacity model: from measured times to cores, workers, memory, and the fraction of alerts inside the clock."""
