@@ -72,6 +72,9 @@ bench: kernels  ## every stage at full size against its budget and beside its re
 .PHONY: bench-history
 bench-history: kernels  ## what follows the pixels, and loading, against the depth of the history (REPORT=FILE)
 	@$(BIN)/sub60 bench-history $(if $(REPORT),--report $(REPORT))
+.PHONY: bench-scale
+bench-scale: kernels  ## what this machine sustains at full size, 189 detectors on measured times, the capacity model (REPORT=FILE PICTURE=FILE PARTS=full,plane)
+	@$(BIN)/sub60 bench-scale --folder $(VAR)/scale $(if $(PARTS),--parts $(PARTS)) $(if $(REPORT),--report $(REPORT)) $(if $(PICTURE),--picture $(PICTURE))
 .PHONY: replay-year
 replay-year: kernels  ## a year of one field through the whole service, against its truth (REPORT=FILE PICTURE=FILE VISITS=n)
 	@$(BIN)/sub60 replay-year --folder $(VAR)/year $(if $(VISITS),--visits $(VISITS)) $(if $(REPORT),--report $(REPORT)) $(if $(PICTURE),--picture $(PICTURE))
