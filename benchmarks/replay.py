@@ -227,12 +227,15 @@ def command(dataset: Path, log_url: str, repeat: int, loop: bool, cadence_s: flo
         first = first_free_round(events, used_visits(log))
         producer = log.producer()
         for number, night in enumerate(rounds(events, dataset, first, None if loop else repeat), first):
-            sent = publish(producer, night, jitter_s=jitter_s, seed=number, on_event=_say)
+            sent = publish(
+                producer, night, jitter_s=jitter_s, seed=number, on_event=lambda item: click.echo(describe(item))
+            )
             click.echo(f"round {number}: {sent.n_events} events, at most {sent.max_lag_s:.3f} s late")
         producer.close()
 
 
-def _say(item: TimedEvent) -> None:
+def describe(item: TimedEvent) -> str:
+    """One line about an event that has been sent; a next-visit event may name its visit, and has no one detector."""
     event = item.event
-    what = f"visit {event['visit']} detector {event['detector']}" if "visit" in event else event.get("groupId", "")
-    click.echo(f"{item.topic:10s} {what}")
+    what = f"visit {event['visit']} detector {event['detector']}" if "detector" in event else event.get("groupId", "")
+    return f"{item.topic:10s} {what}"

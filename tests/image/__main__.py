@@ -13,12 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from tests.image import build as building
 from tests.image.compose import problems
-from tests.image.dockerfile import DOCKERFILE, ROOT, read_stages
+from tests.image.dockerfile import DOCKERFILE, ROOT, Stage, read_stages
 from tests.image.trial import Trial
 
 EXIT_FOUND: Final = 1
@@ -81,7 +80,8 @@ def root() -> bool:
         command = ["unshare", *kinds, "--propagation", "private", sys.executable, "-m", "tests.image"]
         if subprocess.run([*command, "--inside", step], check=False, cwd=ROOT).returncode:
             return False
-    shutil.rmtree(FOLDER / "stages")
+    for name in ("stages", "state", "cache"):  # after a failure they stay to be looked at
+        shutil.rmtree(FOLDER / name)
     return True
 
 
@@ -100,7 +100,7 @@ def trial_inside() -> None:
     Trial(built, last, FOLDER, FOLDER / "dataset").run()
 
 
-def _stages() -> list["building.Stage"]:
+def _stages() -> list[Stage]:
     return read_stages(DOCKERFILE.read_text(encoding="utf-8"))
 
 

@@ -7,16 +7,15 @@ mount namespace of its own and vanish with the process, however it ends.
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.image.dockerfile import DOCKERIGNORE, ROOT, DockerfileError, Ignored, Instruction, Stage, expand
+from tests.image.dockerfile import DOCKERIGNORE, PASSIVE, ROOT, DockerfileError, Ignored, Instruction, Stage, expand
 
 PATH: Final = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-PASSIVE: Final = frozenset(("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "STOPSIGNAL", "USER", "VOLUME"))
-"""They change how the image runs, not what is in it."""
 CERTIFICATES: Final = "etc/ssl/certs/ca-certificates.crt"
 REQUIRED: Final = "python3-venv,ca-certificates"
 
@@ -135,36 +134,29 @@ class _StageBuild:
         target.chmod(0o755 if os.access(source, os.X_OK) and source.stat().st_mode & 0o111 else 0o644)
 
     def _inside(self, path: str) -> Path:
-        return self._root / os.path.normpath(f"/{self._folder}/{path}" if not path.startswith("/") else path).lstrip(
-            "/"
-        )
+        return self._root / os.path.normpath(Path("/", self._folder, path)).lstrip("/")
 
 
-class mounted_for_build:  # noqa: N801  (reads as a statement)
+@contextmanager
+def mounted_for_build(root: Path) -> Iterator[None]:
     """/proc, /dev, resolv.conf and the authorities of this machine inside a root, for one command."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._targets: list[Path] = []
-
-    def __enter__(self) -> None:
-        mount(self._root, "proc", kind="proc", done=self._targets)
-        mount(self._root, "dev", source="/dev", done=self._targets)
-        (self._root / "etc/resolv.conf").touch()
-        for name in ("etc/resolv.conf", CERTIFICATES):
-            if Path("/", name).exists():
-                mount(self._root, name, source=f"/{name}", done=self._targets)
-
-    def __exit__(self, *exc: object) -> None:
-        for target in reversed(self._targets):
-            subprocess.run(["umount", str(target)], check=True)
+    mount(root, "proc", kind="proc")
+    mount(root, "dev", source="/dev")
+    (root / "etc/resolv.conf").touch()
+    borrowed = [name for name in ("etc/resolv.conf", CERTIFICATES) if Path("/", name).exists()]
+    for name in borrowed:
+        mount(root, name, source=f"/{name}")
+    try:
+        yield
+    finally:
+        for name in (*borrowed, "dev", "proc"):
+            subprocess.run(["umount", str(root / name)], check=True)
 
 
-def mount(
-    root: Path, name: str, *, source: str = "", kind: str = "", options: str = "", done: list[Path] | None = None
-) -> None:
-    """Mount a file system of a kind, or a folder or file of this machine, below ``root``; only ever in a namespace of
-    our own (:func:`tests.image.__main__.main` makes it).
+def mount(root: Path, name: str, *, source: str = "", kind: str = "", options: str = "") -> None:
+    """Mount a file system of a kind, or a folder or file of this machine, below ``root``.
+
+    Only ever in a mount namespace of our own, which ``__main__.root`` makes.
     """
     target = root / name
     if source:
@@ -174,5 +166,3 @@ def mount(
     else:
         extra = ["-o", options] if options else []
         subprocess.run(["mount", "-t", kind, *extra, kind, str(target)], check=True)
-    if done is not None:
-        done.append(target)

@@ -11,10 +11,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCKERFILE: Final = ROOT / "docker" / "Dockerfile"
 DOCKERIGNORE: Final = ROOT / ".dockerignore"
-KEYWORDS: Final = frozenset(
-    ("ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK")
-    + ("LABEL", "RUN", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
-)
+PASSIVE: Final = frozenset(("CMD", "ENTRYPOINT", "EXPOSE", "HEALTHCHECK", "LABEL", "STOPSIGNAL", "USER", "VOLUME"))
+"""They change how the image runs, not what is in it."""
+KEYWORDS: Final = PASSIVE | {"ARG", "COPY", "ENV", "FROM", "RUN", "WORKDIR"}
 _VARIABLE: Final = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 

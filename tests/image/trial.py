@@ -86,7 +86,9 @@ class Trial:
             check=False,
         )
         if done.returncode:
-            raise TrialError(f"{' '.join(words)[:200]}: exit {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+            raise TrialError(
+                f"{' '.join(words)[:200]}: exit {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            )
         if show:
             _say(done.stdout.rstrip())
         return done.stdout
