@@ -7,6 +7,7 @@ mount namespace of its own and vanish with the process, however it ends.
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ class _StageBuild:
         """All instructions; the environment they leave."""
         for item in stage.instructions:
             if item.keyword == "RUN":
+                started = time.monotonic()
                 self._shell(item.value)
+                print(f"RUN of {time.monotonic() - started:.0f} s: {item.value[:60]}…", flush=True)
             elif item.keyword == "COPY":
                 self._copy(item)
             elif item.keyword == "ENV":

@@ -36,10 +36,10 @@ def filled_example() -> dict[str, str]:
     return {name: value or f"chosen-{name.lower()}" for name, value in read_example().items()}
 
 
-def problems() -> list[str]:
-    """What the schema says against the file; nothing where it is valid."""
+def problems(loaded: Mapping[str, Any]) -> list[str]:
+    """What the schema says against a compose file; nothing where it is valid."""
     validator = Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
-    errors = validator.iter_errors(read_compose(filled_example()))
+    errors = validator.iter_errors(loaded)
     return [f"{'.'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in errors]
 
 

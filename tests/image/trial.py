@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastavro import reader
 
@@ -72,6 +72,7 @@ class Trial:
         health = instruction["HEALTHCHECK"]
         assert health is not None
         self._health: list[str] = json.loads(health.value.removeprefix("CMD").strip())
+        self._dataset = dataset
         self._mount(dataset)
         _loopback_up()
 
@@ -123,13 +124,31 @@ class Trial:
             self._wait(outer, self._is_ready, READY_S, "all roles ready")
             _say(f"all roles ready after {time.monotonic() - started:.0f} s")
             log_url = self._endpoints()["log_url"]
-            self.execute("replay", "/data", "--log", str(log_url))
-            self._wait(outer, lambda: self._n_filed() > 0, ALERTS_S, "alert files")
-            _say(f"{self._n_filed()} alerts in files")
+            self._replay(outer)
             self._stop(outer)
         finally:
             outer.kill()
             outer.wait()
+
+    def _replay(self, outer: subprocess.Popen[bytes]) -> None:
+        """A visit's events sent: each readout has alerts, and the files hold as many as the workers say."""
+        log_url = str(self._endpoints()["log_url"])
+        self.execute("replay", "/data", "--log", log_url)
+        events = [json.loads(line) for line in (self._dataset / "events.jsonl").read_text().splitlines()]
+        n_readouts = sum(1 for event in events if event["topic"] == "readout")
+        self._wait(outer, lambda: len(self._done()) == n_readouts, ALERTS_S, "every readout")
+        done = self._done()
+        if any(line["outcome"] != "alerts" for line in done):
+            raise TrialError(f"a readout without alerts: {done}")
+        n_alerts = sum(line["n_alerts"] for line in done)
+        self._wait(outer, lambda: self._n_filed() == n_alerts, ALERTS_S, f"{n_alerts} alerts in files")
+        _say(f"{n_readouts} readouts, {n_alerts} alerts, all of them in files")
+
+    def _done(self) -> list[dict[str, Any]]:
+        """The workers' lines about readouts."""
+        lines = (self._folder / "serve.log").read_text(errors="replace").splitlines()
+        found = (json.loads(line) for line in lines if line.startswith("{"))
+        return [line for line in found if line.get("event") == "detector_done"]
 
     def _stop(self, outer: subprocess.Popen[bytes]) -> None:
         """SIGTERM to process 1, as an engine stops a container."""

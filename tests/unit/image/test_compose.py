@@ -24,7 +24,13 @@ def settings_of(service):
 
 
 def test_valid_by_the_compose_specification():
-    assert problems() == []
+    assert problems(read_compose(FILLED)) == []
+
+
+def test_the_schema_finds_a_word_it_does_not_know():
+    wrong = read_compose(FILLED)
+    wrong["services"]["api"]["read_onyl"] = True
+    assert any("read_onyl" in line for line in problems(wrong))
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
