@@ -123,7 +123,6 @@ class Trial:
             _say(f"HEALTHCHECK passes after {time.monotonic() - started:.0f} s")
             self._wait(outer, self._is_ready, READY_S, "all roles ready")
             _say(f"all roles ready after {time.monotonic() - started:.0f} s")
-            log_url = self._endpoints()["log_url"]
             self._replay(outer)
             self._stop(outer)
         finally:
@@ -146,7 +145,8 @@ class Trial:
 
     def _done(self) -> list[dict[str, Any]]:
         """The workers' lines about readouts."""
-        lines = (self._folder / "serve.log").read_text(errors="replace").splitlines()
+        whole, _, _ = (self._folder / "serve.log").read_text(errors="replace").rpartition("\n")  # the last may be half
+        lines = whole.splitlines()
         found = (json.loads(line) for line in lines if line.startswith("{"))
         return [line for line in found if line.get("event") == "detector_done"]
 
