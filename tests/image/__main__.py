@@ -76,25 +76,33 @@ def root() -> bool:
     simulate = [sys.executable, "-m", "benchmarks.simulator", str(dataset), "--preset", "test", "--camera", "testcam"]
     subprocess.run([*simulate, "--visits", "1"], check=True, cwd=ROOT)
     building.make_base(FOLDER / "base")
-    for step, kinds in (("build", ["--mount"]), ("trial", ["--mount", "--net"])):
-        command = ["unshare", *kinds, "--propagation", "private", sys.executable, "-m", "tests.image"]
-        if subprocess.run([*command, "--inside", step], check=False, cwd=ROOT).returncode:
-            return False
-    for name in ("stages", "state", "cache"):  # after a failure they stay to be looked at
+    if not unshared("--mount", "--propagation", "private", step="build"):
+        return False
+    for name in ("state", "cache"):  # after a failure they stay to be looked at, with serve.log
         shutil.rmtree(FOLDER / name)
     return True
 
 
+def unshared(*namespaces: str, step: str) -> bool:
+    """Whether a step in namespaces of its own succeeds."""
+    command = ["unshare", *namespaces, sys.executable, "-m", "tests.image", "--inside", step]
+    return subprocess.run(command, check=False, cwd=ROOT).returncode == 0
+
+
 def build_inside() -> None:
-    """In a mount namespace: the stages."""
+    """In a mount namespace: the stages, in memory, gone with this process; then, without a network, the trial."""
     started = time.monotonic()
+    (FOLDER / "stages").mkdir(exist_ok=True)
+    building.mount(FOLDER, "stages", kind="tmpfs", options="size=6g,mode=755")
     built = building.build(_stages(), FOLDER / "base", FOLDER / "stages")
     size = subprocess.run(["du", "-sm", str(built.root)], check=True, capture_output=True, text=True).stdout.split()[0]
     print(f"Dockerfile carried out in {time.monotonic() - started:.0f} s: {size} MB", flush=True)
+    if not unshared("--mount", "--net", step="trial"):
+        raise SystemExit(EXIT_FOUND)
 
 
 def trial_inside() -> None:
-    """In a mount and a network namespace: the last stage, used."""
+    """In mount and network namespaces: the last stage, used."""
     *_, last = _stages()
     built = building.Built(root=FOLDER / "stages" / last.name, environment=building.environment_of(last))
     Trial(built, last, FOLDER, FOLDER / "dataset").run()

@@ -45,9 +45,7 @@ def make_base(folder: Path) -> None:
 
 
 def build(stages: Sequence[Stage], base: Path, folder: Path) -> Built:
-    """Carry out all stages below ``folder``; each starts as a copy of ``base``."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Carry out all stages below ``folder``, which is empty; each starts as a copy of ``base``. The last is kept."""
     done: dict[str, Path] = {}
     environment: dict[str, str] = {}
     for stage in stages:
@@ -55,6 +53,9 @@ def build(stages: Sequence[Stage], base: Path, folder: Path) -> Built:
         subprocess.run(["cp", "-a", str(base), str(root)], check=True)
         done[stage.name] = root
         environment = _StageBuild(root, done).run(stage)
+    for used in done.values():
+        if used != root:
+            shutil.rmtree(used)
     return Built(root=root, environment=environment)
 
 
