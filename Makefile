@@ -110,3 +110,6 @@ soak: kernels  ## nights with random faults, memory watched (N=1000 SEED=1 ON=re
 .PHONY: fuzz
 fuzz: setup  ## broken and hostile input for everything that reads bytes from outside (MINUTES=20 SECONDS_EACH= SEED= REPORT=FILE)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SECONDS_EACH),--seconds-each $(SECONDS_EACH)) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
+.PHONY: image-check
+image-check: setup  ## lint of docker/, and as root the Dockerfile carried out in a clean root and tried, without an engine (INSTALL=1 lets apt-get install debootstrap)
+	@$(BIN)/python -m tests.image $(if $(INSTALL),--install)

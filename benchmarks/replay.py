@@ -229,3 +229,10 @@ def partitions_for(detectors: Sequence[int], workers: int) -> int:
         if len(set(places)) == len(numbers) and all(len(way) == wanted for way in ways):
             return n
     return max(4, workers)
+
+
+def describe(item: TimedEvent) -> str:
+    """One line about an event that has been sent; a next-visit event may name its visit, and has no one detector."""
+    event = item.event
+    what = f"visit {event['visit']} detector {event['detector']}" if "detector" in event else event.get("groupId", "")
+    return f"{item.topic:10s} {what}"

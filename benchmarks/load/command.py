@@ -13,7 +13,7 @@ from benchmarks.load.limit import scale_section, step_of
 from benchmarks.load.picture import load_picture
 from benchmarks.load.site import MEASURED, ReplayPlan, cadence_of, detectors_of, open_site, planned
 from benchmarks.load.table import steps_table
-from benchmarks.replay import MAX_ROUNDS, TimedEvent, first_free_round, publish, rounds, used_visits
+from benchmarks.replay import MAX_ROUNDS, TimedEvent, describe, first_free_round, publish, rounds, used_visits
 from benchmarks.report import Report
 from benchmarks.show import show
 from service.connections import connect_log
@@ -116,12 +116,8 @@ def _publish_only(plan: ReplayPlan, events: Sequence[TimedEvent], log_url: str, 
         producer = log.producer()
         nights = rounds(events, plan.dataset, first, None if loop else plan.repeat)
         for number, night in enumerate(nights, first):
-            sent = publish(producer, night, jitter_s=plan.jitter_s, seed=number, on_event=_say)
+            sent = publish(
+                producer, night, jitter_s=plan.jitter_s, seed=number, on_event=lambda item: click.echo(describe(item))
+            )
             click.echo(f"round {number}: {sent.n_events} events, at most {sent.max_lag_s:.3f} s late")
         producer.close()
-
-
-def _say(item: TimedEvent) -> None:
-    event = item.event
-    what = f"visit {event['visit']} detector {event['detector']}" if "visit" in event else event.get("groupId", "")
-    click.echo(f"{item.topic:10s} {what}")

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.replay import (
     START_AFTER_S,
     TimedEvent,
+    describe,
     first_free_round,
     moved,
     publish,
@@ -141,3 +142,9 @@ def test_another_cadence_keeps_the_lead(dataset: Path) -> None:
     ends = [parse_tai(item.event["readout_end_tai"]) for item in events if item.topic == "readout"]
     assert ends[1] - ends[0] == pytest.approx(30.0)
     assert isinstance(events[0], TimedEvent)
+
+
+def test_an_event_is_described_with_or_without_a_detector() -> None:
+    assert describe(TimedEvent(topic="readout", at_s=0, event=readout(7, 3))) == "readout    visit 7 detector 3"
+    named = next_visit(7) | {"visit": 7}  # as the simulator's: a visit number, and a list of detectors
+    assert describe(TimedEvent(topic="next-visit", at_s=0, event=named)) == "next-visit g7"

@@ -1,0 +1,1 @@
+"""The image's files, read as data."""
