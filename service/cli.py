@@ -22,6 +22,7 @@ OWN: Final = (
     "serve",
     "tail",
     "topics",
+    "warm",
 )
 CONTRIBUTED: Final = "sub60.commands"
 """Entry-point group of commands that other packages bring."""
