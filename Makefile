@@ -111,7 +111,7 @@ upgrade-test: kernels  ## from another commit to this one, role by role, visits 
 	if [ ! -d $$old ]; then mkdir -p $$old.partial && git archive $$sha | tar -x -C $$old.partial && mv $$old.partial $$old; fi; \
 	echo "compiling the kernels of $$sha"; \
 	PYTHONPATH=$$old PYTHONSAFEPATH=1 $(abspath $(BIN))/python -m service.cli compile && \
-	$(BIN)/python -m pytest -q tests/faults/matrix.py -k upgraded --upgrade-from $$old --faults-on $(or $(ON),redis) --faults-report $(or $(REPORT),build/upgrade.json)
+	$(BIN)/python -m pytest -q tests/faults/matrix.py -k upgraded --upgrade-from=$$old --faults-on $(or $(ON),redis) --faults-report $(or $(REPORT),build/upgrade.json)
 .PHONY: fuzz
 fuzz: setup  ## broken and hostile input for everything that reads bytes from outside (MINUTES=20 SECONDS_EACH= SEED= REPORT=FILE)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SECONDS_EACH),--seconds-each $(SECONDS_EACH)) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
