@@ -17,6 +17,7 @@ OWN: Final = (
     "difference",
     "hold",
     "process",
+    "recall",
     "redrive",
     "release",
     "serve",

@@ -134,6 +134,8 @@ def test_no_part_of_the_first_visit_is_cold(night: Night, request: pytest.Fixtur
     lives_s = night.base_lives_s()
     night.start()
     manifests, _ = night.first_visit()
+    found = night.settings.state_dir / "ids.txt"
+    night.command("recall", "--kind", "calibrations", "--ids", str(found))
     terminal = request.config.get_terminal_writer()
     terminal.line()
     for what, seconds in night.times_s.items():
@@ -146,3 +148,7 @@ def test_no_part_of_the_first_visit_is_cold(night: Night, request: pytest.Fixtur
     sources = {(kind, source) for m in manifests for kind, source, _, _ in m.bundle}
     assert {kind for kind, _ in sources} >= {"calibrations", "template", "reference_stars", "history"}
     assert not [kind for kind, source in sources if source == "cold"], sources
+    with open_log(night.settings.log_url) as log:
+        on_topic = sorted(int(message.key) for message in log.reader(topics.ALERTS).poll(1.0))
+    assert [int(line) for line in found.read_text().splitlines()] == on_topic
+    assert len(on_topic) == sum(m.n_alerts for m in manifests) > 0
