@@ -23,6 +23,7 @@ class Use:
     """One content of one part of one detector's bundles, and the visits with alerts that were made with it."""
 
     detector: int
+    band: str
     kind: str
     digest: str
     n_alerts: dict[Key, int]
@@ -35,16 +36,17 @@ class Use:
 
 def find_uses(log: Log, kind: str, start_tai_s: float, end_tai_s: float, progress: Progress) -> list[Use]:
     """Every content of a kind of part that alerts were made with between two ends of readout, in order of first use."""
-    uses: dict[tuple[int, str], Use] = {}
+    uses: dict[tuple[int, str, str], Use] = {}
     for _, manifest in TopicScan(log, topics.MANIFESTS, progress).records(Manifest):
         if not manifest.n_alerts or not start_tai_s <= manifest.readout_end_tai_s <= end_tai_s:
             continue
         for part, _, digest, _ in manifest.bundle:
             if part == kind:
-                new = Use(detector=manifest.detector, kind=kind, digest=digest, n_alerts={})
-                use = uses.setdefault((manifest.detector, digest), new)
+                detector, band = manifest.detector, manifest.band
+                new = Use(detector=detector, band=band, kind=kind, digest=digest, n_alerts={})
+                use = uses.setdefault((detector, band, digest), new)
                 use.n_alerts[manifest.visit, manifest.detector] = manifest.n_alerts
-    return sorted(uses.values(), key=lambda use: (use.detector, use.visits[0]))
+    return sorted(uses.values(), key=lambda use: (use.detector, use.band, use.visits[0]))
 
 
 def ids_of(log: Log, folder: Path, wanted: Iterable[Key], progress: Progress) -> list[int]:

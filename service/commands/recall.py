@@ -61,7 +61,8 @@ def command(
     for use in uses:
         n_alerts = sum(use.n_alerts.values())
         span = f"{use.visits[0]} to {use.visits[-1]}"
-        click.echo(f"{use.kind} {use.digest[:SHORT]:{SHORT}} detector {use.detector:3}: {n_alerts:8} alerts of {span}")
+        what = f"{use.kind} {use.digest[:SHORT]:{SHORT}}"
+        click.echo(f"{what} detector {use.detector:3} {use.band}: {n_alerts:8} alerts of {span}")
     n_announced = sum(wanted.values())
     click.echo(f"{n_announced} alerts of {len(wanted)} visit-detectors")
     if ids is not None:

@@ -49,6 +49,7 @@ def rolling_upgrade(trial: Trial) -> None:
 @fault(
     "workers and archive of a release too old for their work",
     "nothing is lost, dead-lettered or skipped: it waits for a release that reads it",
+    is_long=True,
     timeout_s=90.0,
 )
 def too_old(trial: Trial) -> None:
