@@ -107,6 +107,14 @@ faults: kernels  ## every fault on real servers and processes, both transports (
 
 soak: kernels  ## nights with random faults, memory watched (N=1000 SEED=1 ON=redis|kafka REPORT=FILE)
 	@$(BIN)/python -m tests.faults.soak --detector-visits $(N) --seed $(or $(SEED),1) --transport $(or $(ON),redis) --report $(or $(REPORT),build/soak.json)
+.PHONY: upgrade-test
+upgrade-test: kernels  ## from another commit to this one, role by role, visits going on, and back (FROM=ref ON=redis|kafka REPORT=FILE)
+	@sha=$$(git rev-parse --verify --quiet "$(FROM)^{commit}") || { echo "FROM=ref: the commit to upgrade from, in this clone" >&2; exit 2; }; \
+	old=$(abspath $(VAR))/upgrade/$$sha; \
+	if [ ! -d $$old ]; then mkdir -p $$old.partial && git archive $$sha | tar -x -C $$old.partial && mv $$old.partial $$old; fi; \
+	echo "compiling the kernels of $$sha"; \
+	PYTHONPATH=$$old PYTHONSAFEPATH=1 $(abspath $(BIN))/python -m service.cli compile && \
+	$(BIN)/python -m pytest -q tests/faults/matrix.py -k upgraded --upgrade-from=$$old --faults-on $(or $(ON),redis) --faults-report $(or $(REPORT),build/upgrade.json)
 .PHONY: fuzz
 fuzz: setup  ## broken and hostile input for everything that reads bytes from outside (MINUTES=20 SECONDS_EACH= SEED= REPORT=FILE)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SECONDS_EACH),--seconds-each $(SECONDS_EACH)) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))

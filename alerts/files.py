@@ -8,6 +8,7 @@ disk, where decoding takes 2 ms for an alert with a year of history.
 import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +17,8 @@ import fastavro
 import numpy as np
 from numpy.typing import NDArray
 
-from alerts.codec import FRAME, FRAME_BYTES, GARBLED, Record, zigzag
-from alerts.schema import alert_schema, schema_json
+from alerts.codec import FRAME, GARBLED, Record, zigzag
+from alerts.schema import SCHEMA_ID, known_ids, schema_json
 from core.errors import RejectedInputError
 
 _MAGIC: Final = b"Obj\x01"
@@ -29,16 +30,18 @@ _LONG_BYTES: Final = 10
 
 
 def write_alerts(path: Path, alerts: Sequence[bytes]) -> int:
-    """Write framed alerts to an Avro file (uncompressed), whole or not at all; returns their number.
+    """Write framed alerts of one schema to an Avro file (uncompressed), whole or not at all; returns their number.
 
+    Raises ``RejectedInputError`` for alerts of several schemas, or of one that this release does not have.
     The same alerts give the same bytes: the sync marker is a digest of the name.
     """
     sync = hashlib.md5(path.name.encode(), usedforsecurity=False).digest()
     partial = path.with_name(path.name + ".partial")
-    bodies = [_body(alert) for alert in alerts]
+    number = schema_of(alerts[0]) if alerts else SCHEMA_ID
+    bodies = [_body(alert, number) for alert in alerts]
     index = _index(bodies)
     with partial.open("wb") as file:
-        file.write(_prefix() + _pair(_INDEX, index) + b"\0" + sync)
+        file.write(_prefix(number) + _pair(_INDEX, index) + b"\0" + sync)
         for block in _blocks(bodies):
             content = b"".join(block)
             file.write(zigzag(len(block)) + zigzag(len(content)) + content + sync)
@@ -46,12 +49,21 @@ def write_alerts(path: Path, alerts: Sequence[bytes]) -> int:
     return len(bodies)
 
 
+def schema_of(alert: bytes) -> int:
+    """Id of the schema in an alert's frame; ``RejectedInputError`` for one that this release does not have."""
+    if len(alert) < FRAME.size:
+        raise RejectedInputError("not a framed alert", code="bad_alert_frame")
+    zero, number = FRAME.unpack_from(alert)
+    if zero or number not in known_ids():
+        raise RejectedInputError(f"not an alert of the schemas {known_ids()}", code="bad_alert_frame")
+    return int(number)
+
+
 def read_alerts(path: Path) -> Iterator[Record]:
     """Records of an alert file; ``RejectedInputError`` at what :func:`write_alerts` did not write."""
-    prefix = _prefix()
     with path.open("rb") as file:
-        if file.read(len(prefix)) != prefix:
-            raise RejectedInputError(f"{path.name} is no alert file of this schema", code="bad_alert_file")
+        if not _skip_prefix(file):
+            raise RejectedInputError(f"{path.name} is no alert file of schemas {known_ids()}", code="bad_alert_file")
         file.seek(0)
         try:
             for record in fastavro.reader(file):
@@ -66,10 +78,9 @@ def read_ids(path: Path) -> NDArray[np.int64]:
 
     Raises ``RejectedInputError`` for a file that is not whole, ``OSError`` for one that cannot be read.
     """
-    prefix = _prefix()
     try:
         with path.open("rb") as file:
-            if file.read(len(prefix)) != prefix:
+            if not _skip_prefix(file):
                 file.seek(0)
                 return _decoded_ids(file)
             if _take(file) != _INDEX:
@@ -103,11 +114,10 @@ def _indexed_ids(file: BufferedReader, crc: int, sizes: list[int]) -> NDArray[np
 
 
 def _decoded_ids(file: BufferedReader) -> NDArray[np.int64]:
-    wanted: Any = {
-        "type": "record",
-        "name": alert_schema()["name"],
-        "fields": [{"name": "diaSourceId", "type": "long"}],
-    }
+    reader = fastavro.reader(file)
+    schema: Any = reader.writer_schema
+    wanted = {"type": "record", "name": schema["name"], "fields": [{"name": "diaSourceId", "type": "long"}]}
+    file.seek(0)
     found = []
     for record in fastavro.reader(file, wanted):
         assert isinstance(record, dict)
@@ -115,10 +125,10 @@ def _decoded_ids(file: BufferedReader) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-def _body(alert: bytes) -> memoryview:
-    """An alert without its frame."""
-    if alert[: FRAME.size] != FRAME_BYTES:
-        raise RejectedInputError("not an alert of this schema", code="bad_alert_frame")
+def _body(alert: bytes, number: int) -> memoryview:
+    """An alert of a schema without its frame."""
+    if schema_of(alert) != number:
+        raise RejectedInputError("alerts of several schemas do not go into one file", code="bad_alert_frame")
     return memoryview(alert)[FRAME.size :]
 
 
@@ -130,10 +140,20 @@ def _index(bodies: Iterable[memoryview]) -> bytes:
     return b" ".join(b"%d" % number for number in (crc, *sizes))
 
 
-def _prefix() -> bytes:
+@cache
+def _prefix(number: int) -> bytes:
     """The header up to the index."""
-    pairs = _pair(b"avro.schema", schema_json().encode()) + _pair(b"avro.codec", b"null")
+    pairs = _pair(b"avro.schema", schema_json(number).encode()) + _pair(b"avro.codec", b"null")
     return _MAGIC + zigzag(3) + pairs
+
+
+def _skip_prefix(file: BufferedReader) -> bool:
+    """Whether a file begins as ours of a known schema do; then it stands behind that."""
+    for prefix in map(_prefix, known_ids()):
+        file.seek(0)
+        if file.read(len(prefix)) == prefix:
+            return True
+    return False
 
 
 def _pair(key: bytes, value: bytes) -> bytes:

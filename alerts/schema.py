@@ -26,28 +26,37 @@ NEVER_MEASURED: Final[dict[str, frozenset[str]]] = {
 anything can be withdrawn, and nobody looks for glints."""
 
 
-def schema_folder() -> Path:
-    """Folder of the schema's ``.avsc`` files."""
+def schema_folder(number: int = SCHEMA_ID) -> Path:
+    """Folder of a schema's ``.avsc`` files."""
     # Looked up, not imported: the package's own modules pull in a web client.
     spec = find_spec("lsst.alert.packet")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError("lsst-alert-packet is not installed", code="no_alert_schema")
-    return Path(next(iter(spec.submodule_search_locations))) / "schema" / str(MAJOR) / str(MINOR)
+    major, minor = divmod(number, 100)
+    return Path(next(iter(spec.submodule_search_locations))) / "schema" / str(major) / str(minor)
 
 
 @cache
-def alert_schema() -> Any:
+def known_ids() -> tuple[int, ...]:
+    """Ids of our schema and of those of its major version that the package has, ours first: what can be read."""
+    minors = (int(folder.name) for folder in schema_folder().parent.iterdir() if folder.name.isdecimal())
+    return SCHEMA_ID, *sorted({100 * MAJOR + minor for minor in minors} - {SCHEMA_ID}, reverse=True)
+
+
+@cache
+def alert_schema(number: int = SCHEMA_ID) -> Any:
     """The parsed schema of an alert, its records nested."""
-    return load_schema(schema_folder() / f"{NAMESPACE}.alert.avsc")
+    major, minor = divmod(number, 100)
+    return load_schema(schema_folder(number) / f"lsst.v{major}_{minor}.alert.avsc")
 
 
 @cache
-def schema_json() -> str:
-    """The whole alert schema as one JSON text, for registries and file headers.
+def schema_json(number: int = SCHEMA_ID) -> str:
+    """The whole alert schema of an id as one JSON text, for registries and file headers.
 
     The parser leaves a field's attributes in an order that changes from process to process; here they are sorted.
     """
-    return json.dumps(_published(alert_schema()), separators=(",", ":"), sort_keys=True)
+    return json.dumps(_published(alert_schema(number)), separators=(",", ":"), sort_keys=True)
 
 
 def _published(schema: Any) -> Any:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,13 +56,13 @@ class ServiceProcess:
         }
         return read_settings(**(places | changes))
 
-    def start(self, settings: Settings) -> None:
+    def start(self, settings: Settings, variables: Mapping[str, str] | None = None) -> None:
         """Start it in a session of its own: a Ctrl-C at the prompt is for whoever watches."""
         command = [sys.executable, "-m", "service.cli", "serve", "--role", "all"]
         with self.log_file.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
-                env=to_environment(settings),
+                env=to_environment(settings) | dict(variables or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -17,11 +17,13 @@ OWN: Final = (
     "difference",
     "hold",
     "process",
+    "recall",
     "redrive",
     "release",
     "serve",
     "tail",
     "topics",
+    "warm",
 )
 CONTRIBUTED: Final = "sub60.commands"
 """Entry-point group of commands that other packages bring."""

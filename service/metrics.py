@@ -53,6 +53,7 @@ class Metrics:
         self.log_errors = counter("log_errors_total", "Calls of the log that failed and were tried again")
         self.waiting = gauge("work_waiting", "Readouts waiting in this worker")
         self.partitions = gauge("partitions_owned", "Partitions this worker owns")
+        self.partitions_stopped = gauge("partitions_stopped", "Partitions whose next work is another release's")
         self.alerts_held = gauge("alerts_held", "1 while this worker sends no alerts, by an operator's order")
         self.child_busy = gauge("child_busy", "1 while the compute child works")
         self.sink_lag = gauge("sink_lag_records", "Records a sink has not written", "sink")

@@ -1,7 +1,8 @@
 """Records on our own topics: plain frozen data, msgpack on the wire, each with a format number.
 
 A reader accepts its own format and the previous one; fields it does not know are ignored, fields that a record of the
-previous format lacks take their defaults.
+previous format lacks take their defaults. A record of any other format is another release's: it waits for that release,
+it is no garbage. How a format is changed while the service runs: docs/upgrades.md.
 """
 
 from collections.abc import Mapping
@@ -18,9 +19,18 @@ from core.errors import Outcome, RejectedInputError
 from service.wire import parse_dtype, unpack_msgpack
 
 FORMAT: Final = 1
+"""Written. A release that raises it follows one that has the new number among its :data:`READABLE_FORMATS` already."""
 DETECTORS: Final = 1024
 """More than any camera has; see :func:`run_key`."""
 READABLE_FORMATS: Final = (FORMAT - 1, FORMAT)
+MAX_FORMAT: Final = 1000
+"""A number above it is no format of ours but garbage."""
+
+
+class UnknownFormatError(RejectedInputError):
+    """A record of another release, too new or too old for this one; it must not be passed over as garbage may be."""
+
+    code = "unknown_format"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,12 +253,16 @@ def unpack(kind: type[R], data: bytes) -> R:
 
 
 def unpack_any(data: bytes) -> Record:
-    """The record in ``data``, whichever it is."""
+    """The record in ``data``, whichever it is; raises :class:`UnknownFormatError` for another release's."""
     try:
         message = unpack_msgpack(data, object_hook=_decode, use_list=False, strict_map_key=False)
-        kind, number, body = _BY_NAME[message["record"]], message["format"], message["fields"]
+        name, number, body = message["record"], message["format"], message["fields"]
+        if type(number) is not int or not 0 <= number <= MAX_FORMAT:
+            raise RejectedInputError("no record of ours", code="bad_record")
         if number not in READABLE_FORMATS:
-            raise RejectedInputError("a record of an unknown format", code="bad_record", format=number)
+            text = f"a record of format {number}; this release reads {READABLE_FORMATS}"
+            raise UnknownFormatError(text, format=number, record=name)
+        kind = _BY_NAME[name]
         known = {f.name: body[f.name] for f in fields(kind) if f.name in body}
         if "outcome" in known:
             known["outcome"] = Outcome(known["outcome"])

@@ -33,7 +33,8 @@ from core.errors import RejectedInputError, Sub60Error, TransientError
 from service.wire import unpack_msgpack
 
 CHECKPOINT_FORMAT: Final = 1
-CHECKPOINT_FORMATS_READ: Final = (1,)
+CHECKPOINT_FORMATS_READ: Final = (CHECKPOINT_FORMAT - 1, CHECKPOINT_FORMAT)
+"""Of the previous release and ours, as of all records; see docs/upgrades.md."""
 MAX_CHECKPOINT_BYTES: Final = 3000
 """A packed checkpoint fits Kafka's offset metadata (4096 characters of base64) with room to spare."""
 RECENT_KEPT: Final = 64
@@ -140,7 +141,8 @@ class Checkpoint:
         """Inverse of :meth:`pack`; refuses a format it does not know."""
         version, *rest = unpack_msgpack(packed)
         if version not in CHECKPOINT_FORMATS_READ:
-            raise RejectedInputError("checkpoint of an unknown format", code="bad_checkpoint", format=version)
+            text = f"a checkpoint of format {version}; this release reads {CHECKPOINT_FORMATS_READ}"
+            raise RejectedInputError(text, code="bad_checkpoint", format=version)
         offset, flat, state = rest
         return cls(offset=offset, recent=tuple(zip(flat[::2], flat[1::2], strict=True)), state=state)
 

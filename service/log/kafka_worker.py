@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from core.errors import RejectedInputError
 from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, Record
 from service.log.kafka_bounded import BoundedCalls
@@ -30,6 +32,8 @@ from service.log.kafka_wire import (
     unavailable,
     unpack_offset,
 )
+
+log = structlog.get_logger()
 
 SESSION_S: Final = 6.0
 """A member silent for so long loses its partitions."""
@@ -298,6 +302,8 @@ class KafkaWorkerLog:
                 position = self._take_up(part.partition)
             except LogUnavailable:
                 self._suspects.add(part.partition)
+            except RejectedInputError as error:  # of a release that we do not read: held, not worked on
+                log.error("partition_stopped", partition=part.partition, reason=str(error), **error.context)
             positions.append(TopicPartition(self._topic, part.partition, position))
         consumer.incremental_assign(positions)
 
@@ -318,7 +324,12 @@ class KafkaWorkerLog:
             self._suspects.discard(partition)
             return
         if self._has_producer():
-            position = self._take_up(partition)
+            try:
+                position = self._take_up(partition)
+            except RejectedInputError as error:
+                log.error("partition_stopped", partition=partition, reason=str(error), **error.context)
+                self._suspects.discard(partition)
+                return
             with unavailable("read"):
                 self._consumer.seek(TopicPartition(self._topic, partition, position))
 

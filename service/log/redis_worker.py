@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
+
+from core.errors import RejectedInputError
 from service.failpoints import Failpoint, reach
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, Record
 from service.log.redis_scripts import COMMIT, HEARTBEAT, JOIN, LEAVE, RELEASE, RETAKE
@@ -24,6 +27,8 @@ MAX_SILENCE_S: Final = 30.0
 """A worker that does not poll for so long is stuck: its leases are no longer renewed."""
 READ_AHEAD: Final = 100
 """Messages of one partition per poll."""
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -62,6 +67,8 @@ class RedisWorkerLog:
         self._scripts = {s: self._client.register_script(s) for s in (JOIN, HEARTBEAT, COMMIT, RETAKE, RELEASE, LEAVE)}
         self._tenures: dict[int, _Tenure] = {}
         self._suspects: set[int] = set()
+        self._unreadable: dict[int, int] = {}
+        """Partitions whose checkpoint is of a release that we do not read → epoch: held, not worked on."""
         # shared with the heartbeat thread, under the lock
         self._lock = threading.Lock()
         self._leases: dict[int, int] = {}
@@ -247,7 +254,8 @@ class RedisWorkerLog:
             leases, share = dict(self._leases), self._share
         for partition in [p for p, tenure in self._tenures.items() if leases.get(p) != tenure.fence]:
             del self._tenures[partition]
-        for partition in sorted(set(leases) - set(self._tenures)):
+        self._unreadable = {p: epoch for p, epoch in self._unreadable.items() if leases.get(p) == epoch}
+        for partition in sorted(set(leases) - set(self._tenures) - set(self._unreadable)):
             self._take_up(partition, leases[partition])
         excess = set(sorted(self._tenures)[share:])
         now = time.monotonic()
@@ -272,7 +280,12 @@ class RedisWorkerLog:
             epoch = int(rest[0])
         with unavailable("read a checkpoint"):
             packed: Any = self._client.hget(self._checkpoints, str(partition))
-        checkpoint = Checkpoint.unpack(packed) if packed else None
+        try:
+            checkpoint = Checkpoint.unpack(packed) if packed else None
+        except RejectedInputError as error:
+            log.error("partition_stopped", partition=partition, reason=str(error), **error.context)
+            self._unreadable[partition] = epoch
+            return
         position = checkpoint.offset if checkpoint else 0
         self._tenures[partition] = _Tenure(epoch, epoch, position, checkpoint)
 

@@ -5,6 +5,7 @@ import structlog
 from service.control import ControlState, order_of
 from service.log.contract import LogUnavailable, Reader
 from service.metrics import Metrics
+from service.records import Verb
 
 log = structlog.get_logger()
 
@@ -22,11 +23,18 @@ class AlertSwitch:
         self._metrics = metrics
         self._state = ControlState()
         self.offset, self._end = reader.bounds()[0]
+        self._unread: int | None = None
+        """First order that this release could not read and that no later one has overruled."""
 
     @property
     def is_held(self) -> bool:
         """Alerts are not sent."""
         return self._state.is_held
+
+    @property
+    def obeyed(self) -> int:
+        """Offset before which every order is obeyed: what is told to whoever waits for that."""
+        return self.offset if self._unread is None else self._unread
 
     @property
     def is_current(self) -> bool:
@@ -45,8 +53,11 @@ class AlertSwitch:
             self.offset = message.offset + 1
             if (order := order_of(message)) is None:
                 log.error("unreadable_order", offset=message.offset)
-            else:
-                self._state.take(order)
+                self._unread = message.offset if self._unread is None else self._unread
+                continue
+            self._state.take(order)
+            if order.verb in (Verb.HOLD, Verb.RELEASE):  # the last one counts
+                self._unread = None
         if messages and self.is_held != was_held:
             log.warning("alerts_held" if self.is_held else "alerts_released", reason=self._state.reason)
         self._metrics.alerts_held.set(self.is_held)

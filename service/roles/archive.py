@@ -6,12 +6,13 @@ A slow or dead sink is lag, never loss, and never delays an alert.
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from alerts.files import write_alerts
+from alerts.files import schema_of, write_alerts
 from core.contracts.bundle import History
 from core.errors import RejectedInputError, TransientError
 from core.timescales import unix_tai_to_utc
@@ -20,7 +21,7 @@ from service.clock import Clock
 from service.failpoints import Failpoint, reach
 from service.log.contract import Log, Message, Reader
 from service.metrics import Metrics
-from service.records import Result, unpack
+from service.records import Result, UnknownFormatError, unpack
 from service.storage.history import HistoryStore
 
 if TYPE_CHECKING:  # its packages take seconds to import
@@ -106,6 +107,8 @@ class ResultSink:
     def _take(self, message: Message) -> None:
         try:
             result = unpack(Result, message.value)
+        except UnknownFormatError as error:  # it waits here for an archive that reads it
+            raise TransientError(f"cannot write {error}", code=error.code, offset=message.offset) from error
         except RejectedInputError as error:
             self._metrics.failures.labels(error.code).inc()
             log.error("unreadable_result", offset=message.offset, code=error.code)
@@ -224,19 +227,32 @@ class FileSink:
         for message in self._batch:
             by_partition.setdefault(message.partition, []).append(message)
         self._folder.mkdir(parents=True, exist_ok=True)
-        for partition, messages in by_partition.items():
-            path = self._folder / f"alerts-{partition:03d}-{messages[0].offset:015d}.avro"
-            try:
-                write_alerts(path, [message.value for message in messages])
-            except OSError as error:
-                self._metrics.sink_errors.labels(FILES).inc()
-                raise TransientError("an alert file cannot be written", code="alert_file", path=str(path)) from error
+        for messages in by_partition.values():
+            for _, run in groupby(messages, key=_schema_of):
+                self._write(list(run))
         if by_partition:
             reach(Failpoint.FILES_WRITTEN)
             self._reader.commit({partition: messages[-1].offset + 1 for partition, messages in by_partition.items()})
             reach(Failpoint.FILES_COMMITTED)
             self._metrics.sink_records.labels(FILES).inc(len(self._batch))
         self._batch, self._batch_bytes = [], 0
+
+    def _write(self, messages: list[Message]) -> None:
+        """Neighbors of one partition and one schema."""
+        path = self._folder / f"alerts-{messages[0].partition:03d}-{messages[0].offset:015d}.avro"
+        try:
+            write_alerts(path, [message.value for message in messages])
+        except OSError as error:
+            self._metrics.sink_errors.labels(FILES).inc()
+            raise TransientError("an alert file cannot be written", code="alert_file", path=str(path)) from error
+
+
+def _schema_of(message: Message) -> int:
+    """Id of the schema of an alert; one that this release does not have waits for an archive that has it."""
+    try:
+        return schema_of(message.value)
+    except RejectedInputError as error:
+        raise TransientError(f"cannot file {error}", code="unknown_schema", offset=message.offset) from error
 
 
 class Trimmer:

@@ -121,7 +121,7 @@ class Reporter:
         for generation in [g for g, (until, _, _) in self._held.items() if until < now]:
             _, key, record = self._held.pop(generation)
             self._append(Record(topics.COMMITTED, key, pack(record)))
-        beat = (is_ready, partitions, current, switch.offset)
+        beat = (is_ready, partitions, current, switch.obeyed)
         if beat == self._last_beat and now < self._beat_at_s:
             return
         self._beat_at_s, self._last_beat = now + HEARTBEAT_S, beat
@@ -133,7 +133,7 @@ class Reporter:
             n_waiting=n_waiting,
             current=current,
             alerts_held=switch.is_held,
-            control_offset=switch.offset,
+            control_offset=switch.obeyed,
         )
         self._append(Record(topics.STATUS, self.name.encode(), pack(heartbeat)))
 

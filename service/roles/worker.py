@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from core.errors import Outcome, RejectedInputError
+from core.errors import Outcome
 from core.timescales import unix_tai_to_mjd_tai
 from service.answers import Delivery, Job, decode_afterwork, decode_answer
 from service.child import Child, FromChild
@@ -18,11 +18,12 @@ from service.failpoints import Failpoint, reach
 from service.health import Health
 from service.log.contract import Checkpoint, CommitUnknown, Fenced, IdentityTaken, LogUnavailable, Message, WorkerLog
 from service.metrics import Metrics
-from service.records import Prepare, Readout, unpack_any
+from service.records import Prepare, Readout
 from service.roles.alert_switch import AlertSwitch
 from service.roles.attempts import Attempts
 from service.roles.commit_records import Attempt, Finished, begin_attempt, make_manifest, make_records, withhold
 from service.roles.hints import Hints
+from service.roles.intake import Intake
 from service.roles.outage import Outage
 from service.roles.patience import is_last, pause_s
 from service.roles.reports import Reporter
@@ -70,6 +71,7 @@ class Worker:
         self._switched_off = switched_off(parts.settings)
         self._log, self._child, self._switch = parts.log, parts.child, parts.switch
         self._queue = WorkQueue()
+        self._intake = Intake(parts.metrics)
         self._hints = Hints(parts.settings.prepare_expire_s, parts.metrics)
         self._uncommitted: deque[Finished] = deque()
         self._job: Attempt | None = None
@@ -150,6 +152,7 @@ class Worker:
         """Forget work, job and results of partitions that are not ours any more."""
         assignment = self._log.assignment()
         self._queue.keep(assignment)
+        self._intake.keep(assignment)
         for finished in self._uncommitted:
             if not _is_ours(finished.attempt.work, assignment):
                 self._forgive(finished.attempt)
@@ -160,13 +163,7 @@ class Worker:
             self._job = None
 
     def _take(self, message: Message) -> None:
-        try:
-            record = unpack_any(message.value)
-        except RejectedInputError as error:
-            # Only fan-out writes this topic, so this is a record of a version that we do not read.
-            log.error("unreadable_work", partition=message.partition, offset=message.offset, code=error.code)
-            self._metrics.failures.labels(error.code).inc()
-            return
+        record = self._intake.open(message)
         if isinstance(record, Prepare):
             if self._hints.take(record, self._clock.tai_s()):
                 self._child.prepare(record)

@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition
 
 from core.errors import ConfigurationError
 from service.log import Checkpoint, Fenced, IdentityTaken, LogUnavailable, Message, Record
-from service.log.contract import MAX_STATE_BYTES, RECENT_KEPT
+from service.log.contract import CHECKPOINT_FORMAT, MAX_STATE_BYTES, RECENT_KEPT
 from service.log.kafka import KafkaLog
 from service.log.redis_streams import RedisLog
 from tests.support.log_harness import PARTITIONS, Harness, WorkerProcess, expected, poll_until, read_until, wait_until
@@ -48,6 +48,29 @@ def test_messages_of_a_partition_come_in_order_once_and_ahead_of_the_checkpoint(
         assert {m.epoch for m in mine} == {worker.assignment()[partition]}
     assert worker.poll(0.2) == []
     worker.close()
+
+
+def test_a_checkpoint_of_another_release_is_left_to_it(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = CHECKPOINT_FORMAT + 1
+    harness.append_jobs(3)
+    worker = harness.join()
+    first = next(m for m in poll_until(worker, 3 * PARTITIONS) if m.partition == 0)
+    with monkeypatch.context() as release:
+        release.setattr("service.log.contract.CHECKPOINT_FORMAT", later)
+        worker.commit(0, after(worker, first), outputs(harness.out, first, 0), epoch=first.epoch)
+    worker.close()
+    worker = harness.join()
+    others = {m.partition for m in poll_until(worker, 3 * (PARTITIONS - 1))}
+    assert others == set(range(1, PARTITIONS))
+    assert [m for _ in range(5) for m in worker.poll(0.2)] == []
+    assert 0 not in worker.assignment()
+    worker.close()
+    with monkeypatch.context() as release:
+        release.setattr("service.log.contract.CHECKPOINT_FORMATS_READ", (CHECKPOINT_FORMAT, later))
+        worker = harness.join()
+        found = [m.value for m in poll_until(worker, 3 * PARTITIONS - 1) if m.partition == 0]
+        assert found == [b"0:1", b"0:2"]
+        worker.close()
 
 
 def test_records_keep_key_headers_and_bytes_and_keys_choose_partitions_alike(harness: Harness) -> None:

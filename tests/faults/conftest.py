@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", choices=("short", "all"), default="all", help="short: Kafka around the commit only")
     parser.addoption("--faults-report", type=Path, help="write the report here")
     parser.addoption("--faults-on", choices=("redis", "kafka"), help="one transport only")
+    parser.addoption("--upgrade-from", type=Path, help="a checkout of the commit that upgrades begin at")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -59,10 +60,11 @@ def in_turns(faults: Sequence[Fault]) -> list[Fault]:
 class Sites:
     """The sites that run."""
 
-    def __init__(self, folder: Path, dataset: Path, patience: float) -> None:
+    def __init__(self, folder: Path, dataset: Path, patience: float, older: Path | None = None) -> None:
         self.patience = patience
         self._folder = folder
         self._dataset = dataset
+        self._older = older
         self._running: dict[str, Site] = {}
         self._n_made = 0
         self.rows: dict[str, Row] = {}
@@ -81,7 +83,7 @@ class Sites:
             folder = self._folder / f"{transport}-{self._n_made}"
             folder.mkdir()
             self._n_made += 1
-            self._running[transport] = Site(folder, self._dataset, jars)
+            self._running[transport] = Site(folder, self._dataset, jars, older=self._older)
         return self._running[transport]
 
     def keep_evidence(self, transport: str) -> None:
@@ -102,7 +104,7 @@ def sites(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     dataset = make_testcam(request.config.cache.mkdir("testcam") / "dataset")
     patience = PATIENCE_SHORT if request.config.getoption("--faults") == "short" else 1.0
-    running = Sites(tmp_path_factory.mktemp("faults"), dataset, patience)
+    running = Sites(tmp_path_factory.mktemp("faults"), dataset, patience, request.config.getoption("--upgrade-from"))
     yield running
     running.close()
     if (path := request.config.getoption("--faults-report")) is not None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults import crashes, events, last, outages, raws  # noqa: F401 - each adds its faults
+from tests.faults import crashes, events, last, outages, raws, upgrades  # noqa: F401 - each adds its faults
 from tests.faults.trial import FAULTS, Fault, failed_row
 from tests.faults.volume import NoVolumeError
 

@@ -23,6 +23,7 @@ from service.settings import Settings, to_environment
 from service.storage.apdb import create_apdb
 from tests.faults.ledger import Ledger
 from tests.faults.night import Night
+from tests.faults.releases import Releases
 from tests.faults.servers import KafkaServer, LogServer, RedisServer
 from tests.faults.volume import Volume
 from tests.support.postgres import PostgresServer
@@ -47,6 +48,7 @@ class Site:
         *,
         log_memory_mb: int = 1024,
         has_small_disks: bool = True,
+        older: Path | None = None,
         **settings: Any,
     ) -> None:
         self.folder = folder
@@ -75,7 +77,8 @@ class Site:
             self.failpoints = folder / "failpoints"
             self.failpoints.mkdir()
             self.settings: Settings = self.service.settings(**(self._places() | settings))
-            self.service.start(self.settings)
+            self.releases = Releases(folder, older)
+            self.service.start(self.settings, self.releases.environment)
             stack.callback(self.service.stop)
             self.wait_ready()
             release = json.loads((dataset / "dataset.json").read_text())["release"]
@@ -144,6 +147,14 @@ class Site:
         pid = self.pids[role]
         os.kill(pid, number)
         return pid
+
+    def roll(self, *roles: str) -> None:
+        """Drain roles, all at once; each comes back from the release that is in use by then."""
+        old = {role: self.kill(role, signal.SIGTERM) for role in roles}
+        self.wait_for(
+            lambda: all(self.pids.get(role, pid) != pid for role, pid in old.items()), READY_S, f"{roles} are back"
+        )
+        self.wait_ready()
 
     def wait_ready(self) -> None:
         """Until every role says that it is ready."""

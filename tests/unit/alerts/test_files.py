@@ -1,5 +1,6 @@
 """Ids of alert files: those of the alerts, from whole files only."""
 
+import io
 from pathlib import Path
 
 import fastavro
@@ -10,7 +11,7 @@ from alerts import files
 from alerts.codec import FRAME, decode_alert, encode_alert
 from alerts.files import read_alerts, read_ids, write_alerts
 from alerts.packet import AlertContext, build_alerts
-from alerts.schema import alert_schema
+from alerts.schema import SCHEMA_ID, alert_schema
 from core.errors import RejectedInputError
 from tests.unit.alerts.test_packet import WCS, make_history, make_result, past_of
 
@@ -50,6 +51,27 @@ def test_a_file_without_an_index_is_decoded(tmp_path: Path, alerts: list[bytes])
     with path.open("wb") as file:
         fastavro.writer(file, alert_schema(), [decode_alert(alert) for alert in alerts])
     assert read_ids(path).tolist() == IDS
+
+
+def test_alerts_of_the_minor_version_before_are_filed_with_their_schema(tmp_path: Path, alerts: list[bytes]) -> None:
+    older = SCHEMA_ID - 1
+    framed = []
+    for alert in alerts:
+        plain = io.BytesIO()
+        fastavro.schemaless_writer(plain, alert_schema(older), decode_alert(alert))
+        framed.append(FRAME.pack(0, older) + plain.getvalue())
+    path = tmp_path / "older.avro"
+    assert write_alerts(path, framed) == len(alerts)
+    with path.open("rb") as file:
+        reader = fastavro.reader(file)
+        assert reader.writer_schema["name"] == "lsst.v11_0.alert"  # type: ignore[index, call-overload]
+        assert [record["diaSourceId"] for record in reader] == IDS  # type: ignore[index, call-overload]
+    assert [record["diaSourceId"] for record in read_alerts(path)] == IDS
+    assert read_ids(path).tolist() == IDS
+    with pytest.raises(RejectedInputError, match="several schemas"):
+        write_alerts(tmp_path / "both.avro", [*framed, *alerts])
+    with pytest.raises(RejectedInputError, match="schemas"):
+        write_alerts(tmp_path / "later.avro", [FRAME.pack(0, SCHEMA_ID + 1) + alerts[0][FRAME.size :]])
 
 
 def test_no_byte_of_an_alert_may_change_and_none_be_missing(tmp_path: Path, alerts: list[bytes]) -> None:

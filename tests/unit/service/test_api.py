@@ -1,6 +1,7 @@
 """The HTTP API over a state filled by hand."""
 
 import asyncio
+import json
 from dataclasses import fields, replace
 
 import httpx
@@ -143,6 +144,8 @@ def test_alert_bytes_as_they_went_out(api: Api) -> None:
 def test_registry_routes(api: Api) -> None:
     schema = api.get(f"/schemas/ids/{SCHEMA_ID}").json()["schema"]
     assert '"diaSourceId"' in schema
+    older = json.loads(api.get(f"/schemas/ids/{SCHEMA_ID - 1}").json()["schema"])
+    assert older["name"] == "lsst.v11_0.alert"  # of alerts that were on the topic before an upgrade
     assert api.get("/schemas/ids/1").status_code == 404
     assert api.get("/subjects/alerts-value/versions/latest").json()["id"] == SCHEMA_ID
 

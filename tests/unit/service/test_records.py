@@ -10,7 +10,20 @@ from hypothesis import strategies as st
 
 from core.contracts.catalogs import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, SS_SOURCE, empty_catalog
 from core.errors import Outcome, RejectedInputError
-from service.records import Manifest, Prepare, Readout, Result, pack, unpack, unpack_any
+from service.log.contract import CHECKPOINT_FORMAT, CHECKPOINT_FORMATS_READ
+from service.records import (
+    FORMAT,
+    MAX_FORMAT,
+    READABLE_FORMATS,
+    Manifest,
+    Prepare,
+    Readout,
+    Result,
+    UnknownFormatError,
+    pack,
+    unpack,
+    unpack_any,
+)
 from tests.support.service.builders import prepare, readout
 
 
@@ -104,3 +117,23 @@ def test_an_array_of_no_known_type_is_rejected_input(description: object) -> Non
     message = {"format": 1, "record": "Prepare", "fields": {"group": {"__dtype__": description, "data": bytes(64)}}}
     with pytest.raises(RejectedInputError):
         unpack_any(msgpack.packb(message))
+
+
+def test_a_release_reads_its_own_format_and_the_previous_one() -> None:
+    assert {FORMAT - 1, FORMAT} <= set(READABLE_FORMATS)
+    assert {CHECKPOINT_FORMAT - 1, CHECKPOINT_FORMAT} <= set(CHECKPOINT_FORMATS_READ)
+
+
+@pytest.mark.parametrize("number", [FORMAT - 2 if FORMAT > 1 else FORMAT + 1, FORMAT + 1, FORMAT + 7])
+@pytest.mark.parametrize("kind", ["Readout", "Result", "KindOfTheFuture"])
+def test_a_record_of_another_release_is_told_from_garbage(number: int, kind: str) -> None:
+    with pytest.raises(UnknownFormatError) as caught:
+        unpack_any(msgpack.packb({"format": number, "record": kind, "fields": {}}))
+    assert caught.value.context == {"format": number, "record": kind}
+
+
+@pytest.mark.parametrize("number", [-1, MAX_FORMAT + 1, 1.5, True, "1", None, []])
+def test_a_format_that_is_no_number_of_ours_is_garbage(number: object) -> None:
+    with pytest.raises(RejectedInputError) as caught:
+        unpack_any(msgpack.packb({"format": number, "record": "Readout", "fields": {}}))
+    assert caught.value.code == "bad_record"

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Mapping
 
+import msgpack
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -10,7 +11,7 @@ from core.errors import TransientError
 from service.log import LogUnavailable
 from service.log.contract import Message
 from service.metrics import Metrics
-from service.records import Result
+from service.records import FORMAT, Result
 from service.roles.archive import ResultSink
 
 
@@ -59,3 +60,15 @@ def test_a_store_that_failed_is_made_up_for(monkeypatch: pytest.MonkeyPatch, is_
     for _ in range(2):
         sink.turn()
     assert (written, results.stored) == ([b"0", b"1", b"2"], {0: 3})
+
+
+def test_a_result_of_another_release_waits_and_garbage_does_not() -> None:
+    written: list[Result] = []
+    results = Results(failing=0)
+    newer = msgpack.packb({"format": FORMAT + 1, "record": "Result", "fields": {}})
+    results.arriving = deque([[Message("results", 0, i, b"", v, {}, 0) for i, v in enumerate((b"junk", newer, b"x"))]])
+    sink = ResultSink("sink-apdb", results, written.append, Metrics(CollectorRegistry()))  # type: ignore[arg-type]
+    for _ in range(3):
+        with pytest.raises(TransientError, match="format"):
+            sink.turn()
+    assert (written, results.stored) == ([], {0: 1})

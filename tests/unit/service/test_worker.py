@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgpack
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -11,9 +12,9 @@ from core.errors import Outcome
 from core.timescales import format_tai
 from service.control import send_order
 from service.health import Health
-from service.log.contract import CommitUnknown, Fenced, LogUnavailable
+from service.log.contract import CommitUnknown, Fenced, LogUnavailable, Record
 from service.metrics import Metrics
-from service.records import Committed, DeadLetter, Heartbeat, Manifest, Result, Verb, unpack
+from service.records import FORMAT, Committed, DeadLetter, Heartbeat, Manifest, Result, Verb, unpack
 from service.roles.alert_switch import AlertSwitch
 from service.roles.reports import Reporter
 from service.roles.worker import Parts, Worker
@@ -488,3 +489,50 @@ def test_a_refused_commit_is_no_failed_attempt() -> None:
     bench.run_job()
     assert [m.outcome for m in bench.manifests()] == [Outcome.ALERTS]
     assert bench.manifests()[0].attempt == 1
+
+
+def foreign(kind: str) -> bytes:
+    """A record of the next release."""
+    return bytes(msgpack.packb({"format": FORMAT + 1, "record": kind, "fields": {}}))
+
+
+def test_work_of_another_release_stops_its_partition_and_no_checkpoint_passes_it() -> None:
+    bench = Bench()
+    bench.run_job(visit=VISIT)
+    bench.log.put(foreign("Readout"))
+    bench.run_job(visit=VISIT + 1)
+    assert [manifest.visit for manifest in bench.manifests()] == [VISIT]
+    assert bench.log.checkpoints[0].offset == 1
+    assert bench.sample("sub60_partitions_stopped") == 1
+    assert bench.sample("sub60_failures_total", code="unknown_format") == 1
+    bench.log.epochs[0] = 2  # its owner anew, from the checkpoint
+    bench.turn()
+    assert bench.sample("sub60_partitions_stopped") == 0
+    bench.run_job(visit=VISIT + 2)
+    assert [manifest.visit for manifest in bench.manifests()] == [VISIT, VISIT + 2]
+
+
+def test_work_of_another_release_leaves_the_other_partitions_alone() -> None:
+    bench = Bench()
+    bench.log.put(foreign("KindOfTheFuture"), 1)
+    bench.run_job()
+    assert [manifest.visit for manifest in bench.manifests()] == [VISIT]
+
+
+def test_a_hint_of_another_release_is_passed_over() -> None:
+    bench = Bench()
+    bench.log.put(foreign("Prepare"))
+    bench.run_job()
+    assert [manifest.visit for manifest in bench.manifests()] == [VISIT]
+    assert bench.sample("sub60_partitions_stopped") == 0
+
+
+def test_an_order_of_another_release_is_never_reported_as_obeyed() -> None:
+    bench = Bench()
+    bench.control.append([Record("control", b"", foreign("Control"))])
+    send_order(bench.control, Verb.REDRIVE_BEGIN, T0, "", "me")
+    bench.turn()
+    assert (bench.switch.is_current, bench.switch.offset, bench.switch.obeyed) == (True, 2, 0)
+    send_order(bench.control, Verb.HOLD, T0, "clouds", "me")
+    bench.turn()
+    assert (bench.switch.is_held, bench.switch.obeyed) == (True, 3)
