@@ -107,3 +107,6 @@ soak: kernels  ## nights with random faults, memory watched (N=1000 SEED=1 ON=re
 .PHONY: fuzz
 fuzz: setup  ## broken and hostile input for everything that reads bytes from outside (MINUTES=20 SECONDS_EACH= SEED= REPORT=FILE)
 	@$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SECONDS_EACH),--seconds-each $(SECONDS_EACH)) $(if $(SEED),--seed $(SEED)) $(if $(REPORT),--report $(REPORT))
+.PHONY: chart
+chart:  ## the Helm chart: lint, render every profile, hold each object against Kubernetes' schemas (needs go, once)
+	@$(PYTHON) helm/check.py --folder $(VAR)/chart
