@@ -28,7 +28,7 @@ KUBERNETES: Final = "1.28.0"
 """The oldest that the chart takes; Helm built by Go believes in 1.20."""
 
 
-class NotChecked(Exception):
+class NotCheckedError(Exception):
     """Helm or the schemas cannot be had here."""
 
 
@@ -39,12 +39,12 @@ def say(text: str) -> None:
 
 
 def find_helm(folder: Path, limit_s: float) -> Path:
-    """Helm of our version, built if it is not there yet; raises NotChecked."""
+    """Helm of our version, built if it is not there yet; raises NotCheckedError."""
     helm = folder / "bin" / f"helm-{HELM_VERSION}"
     if helm.exists():
         return helm
     if (go := shutil.which("go")) is None:
-        raise NotChecked("there is no go to build helm with")
+        raise NotCheckedError("there is no go to build helm with")
     say(f"building helm {HELM_VERSION} (once; 4 minutes of CPU)")
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"GOBIN": str(folder / "bin"), "GOFLAGS": "-buildvcs=false"}
@@ -61,9 +61,11 @@ def find_helm(folder: Path, limit_s: float) -> Path:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 15)
         process.wait()
-        raise NotChecked(f"helm was not built within {limit_s:.0f} s; what is compiled stays in go's cache") from None
+        raise NotCheckedError(
+            f"helm was not built within {limit_s:.0f} s; what is compiled stays in go's cache"
+        ) from None
     if process.returncode != 0:
-        raise NotChecked(
+        raise NotCheckedError(
             f"go cannot build helm: {said.strip().splitlines()[-1] if said.strip() else 'no reason given'}"
         )
     (folder / "bin" / "helm").rename(helm)
@@ -72,7 +74,7 @@ def find_helm(folder: Path, limit_s: float) -> Path:
 
 
 def find_python(folder: Path) -> Path:
-    """A Python with the schemas, from the hashed lock; raises NotChecked."""
+    """A Python with the schemas, from the hashed lock; raises NotCheckedError."""
     lock = ROOT / "requirements" / "chart.lock"
     venv = folder / "venv"
     python, stamp = venv / "bin" / "python", venv / ".lock"
@@ -84,7 +86,7 @@ def find_python(folder: Path) -> Path:
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
     done = subprocess.run([*install, "-r", str(lock)], stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise NotChecked(f"the schemas cannot be installed: {done.stderr.strip().splitlines()[-1]}")
+        raise NotCheckedError(f"the schemas cannot be installed: {done.stderr.strip().splitlines()[-1]}")
     shutil.copyfile(lock, stamp)
     return python
 
@@ -117,12 +119,13 @@ def main() -> int:
     try:
         helm = find_helm(folder, arguments.build_limit_s)
         python = find_python(folder)
-    except NotChecked as reason:
+    except NotCheckedError as reason:
         say(f"not checked: {reason}")
         return 0
     rendered = folder / "rendered"
     shutil.rmtree(rendered, ignore_errors=True)
-    is_right = all([render(helm, name, values, rendered / f"{name}.yaml") for name, values in VALUES.items()])
+    went_well = [render(helm, name, values, rendered / f"{name}.yaml") for name, values in VALUES.items()]
+    is_right = all(went_well)
     command = [str(python), str(HERE / "validate.py"), *map(str, sorted(rendered.glob("*.yaml")))]
     is_right &= subprocess.run(command, check=False).returncode == 0
     say(f"chart {'checked' if is_right else 'WRONG'} in {time.monotonic() - started:.0f} s")

@@ -1,4 +1,4 @@
-"""JSON schemas from custom resource definitions: ``python helm/schemas/derive.py CRD.yaml …`` writes them beside itself.
+"""JSON schemas from custom resource definitions: ``python helm/schemas/derive.py CRD.yaml …`` writes them here.
 
 Needs PyYAML. Stricter than a cluster, which drops unknown fields in silence: here they are refused.
 """
@@ -14,7 +14,7 @@ DROPPED: Final = ("description", "default", "format")
 
 
 def strict(schema: Any) -> Any:
-    """``schema`` without texts, closed wherever it lists its properties, with Kubernetes' extensions said in JSON schema."""
+    """``schema`` without texts, closed wherever it lists properties, Kubernetes' extensions said in JSON schema."""
     if isinstance(schema, list):
         return [strict(item) for item in schema]
     if not isinstance(schema, dict):
