@@ -188,9 +188,11 @@ spec:
   {{- with $own.nodeSelector }}
   nodeSelector: {{ toYaml . | nindent 4 }}
   {{- end }}
-  {{- with $own.tolerations }}
-  tolerations: {{ toYaml . | nindent 4 }}
-  {{- end }}
+  tolerations:
+    {{- range list "not-ready" "unreachable" }}
+    - {key: node.kubernetes.io/{{ . }}, operator: Exists, effect: NoExecute, tolerationSeconds: {{ $values.pods.unreachableSeconds }}}
+    {{- end }}
+    {{- with $own.tolerations }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- if $values.pods.topologyKeys }}
   topologySpreadConstraints:
     {{- range $values.pods.topologyKeys }}

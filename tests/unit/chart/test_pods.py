@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from pydantic import SecretStr
 
@@ -200,6 +201,25 @@ def test_network_policies_deny_all_and_open_what_a_role_needs(rendered: Rendered
     in_laptop = kinds(rendered("laptop"), "NetworkPolicy")
     opened = {port["port"] for d in in_laptop for rule in d["spec"].get("egress", ()) for port in rule["ports"]}
     assert opened == {53, 6379, 6380}  # no mpSky, no registry, SQLite
+
+
+def test_who_may_ask_a_role(rendered: Rendered) -> None:
+    monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    for document in kinds(rendered("survey"), "NetworkPolicy"):
+        role = document["metadata"]["labels"].get("app.kubernetes.io/component")
+        asking = [peer for rule in document["spec"].get("ingress", ()) for peer in rule["from"]]
+        wanted = {None: [], "topics": [], "api": [monitoring, {"podSelector": {}}]}
+        assert asking == wanted.get(role, [monitoring])
+
+
+def test_an_empty_list_of_askers_lets_nobody_in() -> None:
+    servers = "log.url=redis://log:6379,cache.url=redis://cache:6379"
+    nobody = "networkPolicy.monitoring.from=[],networkPolicy.api.from=[]"
+    done = run_helm("--set", servers, "--set-json", nobody)
+    assert done.returncode == 0, done.stderr
+    policies = kinds(tuple(yaml.safe_load_all(done.stdout)), "NetworkPolicy")
+    assert policies
+    assert not [policy for policy in policies if "ingress" in policy["spec"]]
 
 
 def test_disruption_budgets_let_a_node_with_the_only_replica_be_drained(rendered: Rendered) -> None:
