@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from service.embedded import EmbeddedValkey, cache_settings, log_settings
+from tests.support.chart import CASES, Document, environment, pods, run_helm
 from tests.support.kafka.broker import free_port
 from tests.support.service.harness import write_empty_dataset
-from tests.unit.chart.conftest import CASES, Document, environment, pods, run_helm
 
 READY_S: Final = 240.0
 """A worker without compiled kernels takes a minute on an idle machine."""

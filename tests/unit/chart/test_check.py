@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.chart.conftest import ROOT
+from tests.support.chart import ROOT
 
 
 def check(folder: Path, go: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:

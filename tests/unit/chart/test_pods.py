@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from service.cli import main
 from service.commands.serve import MODULES
 from service.settings import KEEP_MEMORY, PREFIX, THREADS, Settings, read_settings
-from tests.unit.chart.conftest import Document, environment, kinds, pods, run_helm
+from tests.support.chart import Document, environment, kinds, pods, run_helm
 
 Objects = tuple[Document, ...]
 Rendered = Callable[[str], Objects]

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from service.log.kafka_wire import group_id
 from service.roles.run_worker import GROUP
 from service.topics import WORK
-from tests.unit.chart.conftest import CASES, Document, environment, kinds, load, pods
+from tests.support.chart import CASES, Document, environment, kinds, load, pods
 
 Rendered = Callable[[str], tuple[Document, ...]]
 

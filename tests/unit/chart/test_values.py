@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.settings import Settings
-from tests.unit.chart.conftest import CASES, CHART, PROFILES, Document, load, merged
+from tests.support.chart import CASES, CHART, PROFILES, Document, load, merged
 
 SCHEMA: Final[Document] = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 DEFAULTS: Final = load(CHART / "values.yaml")

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from service.metrics import Metrics
 from service.records import Outcome
-from tests.unit.chart.conftest import CHART, ROOT, Document, kinds, load
+from tests.support.chart import CHART, ROOT, Document, kinds, load
 
 ALERTS: Final = load(CHART / "files" / "alerts.yaml")["alerts"]
 DASHBOARD: Final = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
