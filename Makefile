@@ -121,3 +121,6 @@ fuzz: setup  ## broken and hostile input for everything that reads bytes from ou
 .PHONY: image-check
 image-check: setup  ## lint of docker/, and as root the Dockerfile carried out in a clean root and tried, without an engine (INSTALL=1 lets apt-get install debootstrap)
 	@$(BIN)/python -m tests.image $(if $(INSTALL),--install)
+.PHONY: chart
+chart:  ## the Helm chart: lint, render every profile, hold each object against Kubernetes' schemas (needs go, once)
+	@$(PYTHON) helm/check.py --folder $(VAR)/chart
