@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import ConfigurationError
@@ -20,6 +20,8 @@ THREADS: Final = (
     "NUMBA_NUM_THREADS",
     "BLOSC_NTHREADS",
 )
+CHILD_BASE_MB: Final = 5000
+"""Address space of a compute child beside its cache: kernels, libraries, two decoded bundles, the frames of a visit."""
 FOREIGN: Final = frozenset({"SUB60_REFERENCE_DATA", "SUB60_TEST_KAFKA"})
 """Variables of the test suite: not settings, but no reason to refuse either."""
 
@@ -106,7 +108,9 @@ class Settings(BaseSettings):
     )
     min_reliability: float = Field(default=0.0, ge=0, le=1, description="Alerts below are not sent.")
     compute_threads: int = Field(default=2, ge=1, le=16, description="Threads that share a detector's long loops.")
-    child_memory_mb: int = Field(default=6144, ge=256, description="Address-space limit of the compute child [MB].")
+    child_memory_mb: int = Field(
+        default=6144, ge=256, description="Address-space limit of the compute child, its cache included [MB]."
+    )
     history_base_s: int = Field(
         default=3600, ge=1, description="History read from the APDB stays in the cache this long [s]."
     )
@@ -122,6 +126,15 @@ class Settings(BaseSettings):
     measure_reference: bool = Field(default=False, description="Time SEP's background on each detector, after it.")
     failpoints: str = Field(default="", description="For tests of faults: folder of steps at which a process dies.")
     drain_s: float = Field(default=20.0, ge=0, description="Time for work under way at SIGTERM [s].")
+
+    @model_validator(mode="after")
+    def _child_holds_its_cache(self) -> Self:
+        """A child that cannot hold its cache dies of it in the middle of the night."""
+        if self.child_memory_mb < self.cache_mb + CHILD_BASE_MB:
+            raise ValueError(
+                f"SUB60_CHILD_MEMORY_MB must be SUB60_CACHE_MB + {CHILD_BASE_MB} or more: {self.cache_mb + CHILD_BASE_MB}"
+            )
+        return self
 
 
 def switched_off(settings: Settings) -> frozenset[int]:

@@ -23,6 +23,7 @@ from benchmarks.replay import partitions_for
 from benchmarks.report import Report
 from benchmarks.scale.plane import VISITS, WORKERS, run_plane
 from benchmarks.scale.profile import Profile
+from service.settings import CHILD_BASE_MB
 
 CADENCE_S: Final = 39.0
 DETECTORS: Final = tuple(range(4, 148, 9))
@@ -35,7 +36,7 @@ ROUNDS: Final = 2
 BUNDLE_MB: Final = 340
 """Packed, of one detector."""
 LIMITS_S: Final = (45.0, 20.0)
-FIRST: Final = 8
+FIRST: Final = 12
 PARTS: Final = ("full", "plane")
 
 
@@ -121,9 +122,11 @@ def run_full(folder: Path, times: Path, console: Console) -> tuple[list[LoadStep
     events = planned(plan)
     numbers = detectors_of(events)
     loads: dict[int, Load] = {}
+    cache_mb = int(1.05 * BUNDLE_MB * -(-len(numbers) // WORKERS_FULL))
     settings: dict[str, Any] = {
         "cache_memory_mb": int(1.25 * BUNDLE_MB * len(numbers)),
-        "cache_mb": int(1.05 * BUNDLE_MB * -(-len(numbers) // WORKERS_FULL)),
+        "cache_mb": cache_mb,
+        "child_memory_mb": CHILD_BASE_MB + 400 + cache_mb,
     }
     with open_site(plan, events, folder / "run", console, workers=WORKERS_FULL, **settings) as site:
         warm_up(site, plan, events)

@@ -24,6 +24,12 @@ def test_bad_value_refuses_to_start(name: str, value: str) -> None:
         read_settings({f"SUB60_{name}": value})
 
 
+def test_a_child_that_cannot_hold_its_cache_refuses_to_start() -> None:
+    with pytest.raises(ConfigurationError, match="SUB60_CHILD_MEMORY_MB must be .* 7000"):
+        read_settings({"SUB60_CACHE_MB": "2000"})
+    assert read_settings({"SUB60_CACHE_MB": "2000", "SUB60_CHILD_MEMORY_MB": "7000"}).cache_mb == 2000
+
+
 @pytest.mark.parametrize("roots", ["/", "relative/folder", "/raws:."])
 def test_raws_may_not_lie_anywhere(roots: str) -> None:
     with pytest.raises(ConfigurationError, match="absolute"):
