@@ -130,10 +130,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _child_holds_its_cache(self) -> Self:
         """A child that cannot hold its cache dies of it in the middle of the night."""
-        if self.child_memory_mb < self.cache_mb + CHILD_BASE_MB:
-            raise ValueError(
-                f"SUB60_CHILD_MEMORY_MB must be SUB60_CACHE_MB + {CHILD_BASE_MB} or more: {self.cache_mb + CHILD_BASE_MB}"
-            )
+        least = self.cache_mb + CHILD_BASE_MB
+        if self.child_memory_mb < least:
+            raise ValueError(f"SUB60_CHILD_MEMORY_MB must be SUB60_CACHE_MB + {CHILD_BASE_MB} or more: {least}")
         return self
 
 
