@@ -11,8 +11,9 @@ from rich.console import Console
 
 from benchmarks.choice_figures import N_RESAMPLES, Run, differences, figures, references, resampled, speeds
 from benchmarks.choices_table import show
+from benchmarks.display import bar, table_console
 from benchmarks.environment import environment
-from benchmarks.harness import bar, make_dataset, reference_cpu_s, table_console, to_dia_sources
+from benchmarks.harness import make_dataset, reference_cpu_s, to_dia_sources
 from benchmarks.quality.rerun import Opened, compare, open_dataset, simulation
 from benchmarks.quality.summary import without_nan
 from benchmarks.replay import read_events, readouts

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.choice_figures import N_RESAMPLES, figures, resampled
+from benchmarks.display import bar, table_console
 from benchmarks.environment import environment
-from benchmarks.harness import bar, table_console
 from benchmarks.quality.evaluate import DetectorQuality
 from benchmarks.quality.rerun import evaluate_events
 from benchmarks.quality.summary import without_nan

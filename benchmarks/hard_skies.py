@@ -14,8 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.display import bar, table_console
 from benchmarks.environment import environment
-from benchmarks.harness import bar, reference_cpu_s, table_console, to_dia_sources
+from benchmarks.harness import reference_cpu_s, to_dia_sources
 from benchmarks.quality.rerun import Opened, compare, open_dataset
 from benchmarks.quality.summary import summarize, without_nan
 from benchmarks.replay import read_events, readouts

@@ -1,4 +1,4 @@
-"""What every bench does around its work: progress, a simulated dataset, R, a table as wide as it needs."""
+"""What every bench does around its work: a simulated dataset, R, CPU to the DIASources."""
 
 import time
 from collections.abc import Mapping
@@ -7,17 +7,11 @@ from typing import Any
 
 import sep
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from benchmarks.display import bar
 from benchmarks.report import DIA_STAGES_END
 from benchmarks.simulator.config import SimulationConfig
 from benchmarks.simulator.dataset import is_complete, n_steps, simulate
-
-
-def bar(name: str, console: Console, *, transient: bool = False) -> Progress:
-    """A progress bar with its name before it and what is being done behind it."""
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.description}"), console=console, transient=transient)
 
 
 def make_dataset(folder: Path, config: SimulationConfig, console: Console, jobs: int = 1) -> Path:
@@ -27,12 +21,6 @@ def make_dataset(folder: Path, config: SimulationConfig, console: Console, jobs:
             task = progress.add_task("", total=n_steps(config))
             simulate(folder, config, jobs, lambda line: progress.update(task, advance=1, description=line))
     return folder
-
-
-def table_console(width: int) -> Console:
-    """Standard output; where it is no terminal, so wide that tables are not broken."""
-    console = Console()
-    return console if console.is_terminal else Console(width=width)
 
 
 def to_dia_sources(stage_cpu_s: Mapping[str, float]) -> float:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.capacity.sizing import Answer, Survey, answer
+from benchmarks.display import table_console
 from benchmarks.environment import environment
-from benchmarks.harness import table_console
 from benchmarks.report import Report
 from benchmarks.scale.profile import Profile
 

@@ -11,8 +11,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.display import bar, table_console
 from benchmarks.environment import environment
-from benchmarks.harness import bar, table_console
 from benchmarks.history.bench import AfterThePixels, Timed, as_report
 from benchmarks.history.load import LOADS, time_load
 from benchmarks.history.scene import Depth, measured_visit

@@ -7,8 +7,8 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from benchmarks.display import table_console
 from benchmarks.environment import environment
-from benchmarks.harness import table_console
 from benchmarks.load.limit import scale_section, step_of
 from benchmarks.load.picture import load_picture
 from benchmarks.load.site import MEASURED, ReplayPlan, cadence_of, detectors_of, open_site, planned

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from benchmarks.harness import bar
+from benchmarks.display import bar
 from benchmarks.load.limit import LoadStep, find_limit, only, step_of
 from benchmarks.load.run import Load, run_load
 from benchmarks.load.usage import Usage, cpu_between, usage

@@ -10,8 +10,9 @@ import click
 import sep
 from rich.console import Console
 
+from benchmarks.display import bar, table_console
 from benchmarks.environment import commit, environment
-from benchmarks.harness import bar, make_dataset, table_console, to_dia_sources
+from benchmarks.harness import make_dataset, to_dia_sources
 from benchmarks.quality import bars
 from benchmarks.quality.real_frames import real_figures
 from benchmarks.quality.rerun import Opened, Rerun, compare, open_dataset, simulation

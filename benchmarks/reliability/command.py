@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import core
+from benchmarks.display import bar
 from benchmarks.environment import environment
-from benchmarks.harness import bar
 from benchmarks.reliability import training
 from benchmarks.reliability.evaluation import card, figures, missed
 from benchmarks.reliability.examples import LOOSER, WORSE, Examples, read_examples

@@ -12,8 +12,8 @@ from rich.table import Table
 from benchmarks.capacity.model import Plan, simulate
 from benchmarks.capacity.sizing import works
 from benchmarks.demo import DemoPlan, make_dataset
+from benchmarks.display import table_console
 from benchmarks.environment import environment
-from benchmarks.harness import table_console
 from benchmarks.load.limit import LoadStep, find_limit, only, scale_section, step_of
 from benchmarks.load.picture import load_picture
 from benchmarks.load.run import Load

@@ -13,7 +13,8 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.harness import bar, make_dataset, table_console
+from benchmarks.display import bar, table_console
+from benchmarks.harness import make_dataset
 from benchmarks.stages.budgets import PATH
 from benchmarks.stages.table import show
 from benchmarks.stages.workbench import simulated

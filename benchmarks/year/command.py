@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.display import bar, table_console
 from benchmarks.environment import environment
-from benchmarks.harness import bar, table_console
 from benchmarks.report import Report
 from benchmarks.year.campaign import Campaign, CampaignConfig
 from benchmarks.year.picture import runtime_picture

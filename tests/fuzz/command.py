@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks.display import table_console
 from benchmarks.environment import environment
-from benchmarks.harness import table_console
 from benchmarks.report import Report
 from tests.fuzz.child import limit_memory, make_target
 from tests.fuzz.finds import place
