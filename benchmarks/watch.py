@@ -10,6 +10,7 @@ from core.errors import Outcome
 from service import topics
 from service.log import Log, Reader
 from service.records import Committed, Manifest, unpack
+from service.roles.archive import lag
 
 Key = tuple[int, int]
 
@@ -69,6 +70,15 @@ class Follower:
         readers: tuple[Reader, ...] = (self._manifests, self._committed)
         for reader in readers:
             reader.close()
+
+
+def sink_lag(log: Log, name: str, topic: str) -> int:
+    """Records of a topic that a sink has not written."""
+    reader = log.reader(topic, name=name)
+    try:
+        return lag(reader)
+    finally:
+        reader.close()
 
 
 def live_table(progress: Progress, readouts: Iterable[tuple[str, int, int, str]]) -> Table:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from benchmarks.capacity.model import Plan, simulate
 from benchmarks.capacity.sizing import works
-from benchmarks.demo import DemoPlan, make_dataset
+from benchmarks.demo import LEAD_S, DemoPlan, make_dataset
 from benchmarks.display import table_console
 from benchmarks.environment import environment
 from benchmarks.load.limit import LoadStep, find_limit, only, scale_section, step_of
@@ -141,7 +141,7 @@ def run_full(folder: Path, times: Path, console: Console) -> tuple[list[LoadStep
         best = sustained[LIMITS_S[0]] or min(loads)
         measured = loads[best].profile()
         measured.write(times)
-        check = check_model(loads[best], best, numbers, measured, site.cores, plan)
+        check = check_model(loads[best], numbers[:best], partitions_for(numbers, WORKERS_FULL), measured, site.cores)
     return steps, sustained, check
 
 
@@ -153,32 +153,26 @@ def warm_up(site: Site, plan: ReplayPlan, events: Sequence[Any]) -> None:
     site.run(ReplayPlan(dataset=plan.dataset), one, "first visit, not counted")
 
 
-def check_model(
-    load: Load, n: int, numbers: Sequence[int], profile: Profile, cores: int, plan: ReplayPlan
-) -> ModelCheck:
+def check_model(load: Load, detectors: Sequence[int], partitions: int, profile: Profile, cores: int) -> ModelCheck:
     """Simulate the load from its own times."""
-    step = step_of(load, n, CADENCE_S, cores)
-    readouts = sorted(load.progress.read_out[key] for key in load.keys)
+    step = step_of(load, len(detectors), CADENCE_S, cores)
     last = max(record.committed_tai_s for record in load.progress.committed.values())
     first = min(record.committed_tai_s - record.latency_s for record in load.progress.committed.values())
-    assert len(readouts) == len(load.keys)
-    visits = len({visit for visit, _ in load.keys})
-    lead_s = 20.0
     night = simulate(
         Plan(
             cores=cores,
             workers=WORKERS_FULL,
-            partitions=partitions_for(numbers, WORKERS_FULL),
+            partitions=partitions,
             cadence_s=CADENCE_S,
-            lead_s=lead_s,
-            detectors=tuple(numbers[:n]),
-            visits=visits,
+            lead_s=LEAD_S,
+            detectors=tuple(detectors),
+            visits=len({visit for visit, _ in load.keys}),
         ),
         works(profile),
     )
     return ModelCheck(
-        detectors=n,
-        throughput=(len(load.keys) / (last - first), len(load.keys) / (night.wall_s - lead_s)),
+        detectors=len(detectors),
+        throughput=(len(load.keys) / (last - first), len(load.keys) / (night.wall_s - LEAD_S)),
         p95_s=(step.p95_s, night.quantile(95)),
     )
 

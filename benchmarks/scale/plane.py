@@ -12,6 +12,7 @@ from benchmarks.load.limit import LoadStep, step_of
 from benchmarks.load.site import ReplayPlan, Site, cadence_of, detectors_of, open_site, planned
 from benchmarks.scale.profile import Profile
 from benchmarks.scale.reduced import ReducedConfig, write_reduced
+from benchmarks.watch import sink_lag
 from core.errors import ConfigurationError
 from core.timescales import unix_tai_to_mjd_tai
 from service import topics
@@ -20,7 +21,7 @@ from service.audit.run import audit
 from service.clock import SystemClock
 from service.connections import connect_log
 from service.log import Log
-from service.roles.archive import APDB, FILES, HISTORY, lag
+from service.roles.archive import APDB, FILES, HISTORY
 from service.settings import read_settings
 from service.storage.apdb import ApdbStore
 
@@ -78,17 +79,9 @@ def run_plane(
 def _wait_for_sinks(log: Log, site: Site) -> None:
     give_up_s = time.monotonic() + SINKS_LIMIT_S
     for name, topic in ((HISTORY, topics.RESULTS), (APDB, topics.RESULTS), (FILES, topics.ALERTS)):
-        while _lag(log, name, topic):
+        while sink_lag(log, name, topic):
             assert site.process is not None
             site.process.check()
             if time.monotonic() > give_up_s:
                 raise ConfigurationError(f"the sink {name} is still behind", code="sink_behind")
             time.sleep(0.5)
-
-
-def _lag(log: Log, name: str, topic: str) -> int:
-    reader = log.reader(topic, name=name)
-    try:
-        return lag(reader)
-    finally:
-        reader.close()

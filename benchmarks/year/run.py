@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.service_process import ServiceProcess
-from benchmarks.watch import Follower
+from benchmarks.watch import Follower, sink_lag
 from benchmarks.year.campaign import EXPOSURE_S, Campaign, CampaignConfig, Visit
 from core.errors import ConfigurationError
 from core.timescales import format_tai, mjd_tai_to_unix_tai
@@ -20,7 +20,7 @@ from service.clock import SystemClock
 from service.connections import connect_log
 from service.log import Log, Record
 from service.records import Committed, Heartbeat, Manifest, unpack
-from service.roles.archive import APDB, FILES, HISTORY, lag
+from service.roles.archive import APDB, FILES, HISTORY
 from service.settings import Settings, read_settings
 from service.storage.apdb import ApdbStore, create_apdb
 
@@ -101,8 +101,12 @@ def replay_year(
                 _one_pair(list(visits), campaign, log, follower, service, tell)
             wall_s = time.monotonic() - begin
             tell(config.visits, "waiting for the sinks")
-            _until(lambda: all(_lag(log, name) == 0 for name in (HISTORY, APDB)), SINKS_LIMIT_S, service)
-            _until(lambda: _lag(log, FILES, topics.ALERTS) == 0, SINKS_LIMIT_S, service)
+            _until(
+                lambda: all(sink_lag(log, name, topics.RESULTS) == 0 for name in (HISTORY, APDB)),
+                SINKS_LIMIT_S,
+                service,
+            )
+            _until(lambda: sink_lag(log, FILES, topics.ALERTS) == 0, SINKS_LIMIT_S, service)
             features = _read_all(log, topics.FEATURES)
             tell(config.visits, "audit")
             found = audit(log, settings, SystemClock(), apdb=ApdbStore(settings.apdb_config), settle_s=0.0)
@@ -160,7 +164,7 @@ def _one_pair(
 
     def is_done() -> bool:
         follower.turn(0.02)
-        return keys <= set(follower.progress.manifests) and _lag(log, HISTORY) == 0
+        return keys <= set(follower.progress.manifests) and sink_lag(log, HISTORY, topics.RESULTS) == 0
 
     _until(is_done, PAIR_LIMIT_S, service)
     tell(visits[-1].order + 1, f"{follower.progress.n_alerts():,} alerts")
@@ -188,12 +192,3 @@ def _read_all(log: Log, topic: str) -> list[bytes]:
         values += [message.value for message in messages]
     reader.close()
     return values
-
-
-def _lag(log: Log, name: str, topic: str = topics.RESULTS) -> int:
-    """Records that a sink has not written."""
-    reader = log.reader(topic, name=name)
-    try:
-        return lag(reader)
-    finally:
-        reader.close()
